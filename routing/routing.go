@@ -1,24 +1,30 @@
 // Package routing answers "where does it go?".
 //
 // A Table picks the route for a request: by host, path, method, headers, query
-// and client address, the most specific match first. Its cost does not grow
-// with the number of routes: hosts are found in a map, paths in a radix tree
-// per host.
+// and client address, the most specific match first, whatever the order of the
+// file (see Table for the order). Its cost does not grow with the number of
+// routes: hosts are found in a map, paths in a tree of segments per host.
 //
 // Paths are compared in one normal form (Paths.Normalize), the only reading of
 // a path that anything in the gateway decides on.
 package routing
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // Match says which requests a route takes. Empty parts match everything; all
 // parts must match.
+//
+// A value that begins with re: is a regular expression (RE2) that is searched
+// for as written: without ^ and $ it matches anywhere in the value.
 type Match struct {
-	Hosts     []string          `yaml:"hosts" doc:"exact names or *.example.com (any depth below, not example.com itself); the port is ignored"`
-	Path      string            `yaml:"path" doc:"/x/* is /x and all below it, /x exactly that, /u/{id} one segment, re:^/… a regular expression on the normal form"`
+	Hosts     []string          `yaml:"hosts" doc:"exact names or *.example.com (any depth below, not example.com itself); the request's port is ignored"`
+	Path      string            `yaml:"path" doc:"/x/* is /x and all below it, /x exactly that, /u/{id} one segment, re:^/…$ a regular expression on the normal form"`
 	Methods   []string          `yaml:"methods" doc:"GET takes HEAD as well; empty: all"`
 	Headers   map[string]string `yaml:"headers" doc:"name to exact value, re:… or present"`
-	Query     map[string]string `yaml:"query" doc:"name to exact value, re:… or present"`
+	Query     map[string]string `yaml:"query" doc:"name to exact value, re:… or present; the first of several counts"`
 	ClientIPs []string          `yaml:"client_ips" doc:"addresses and CIDR ranges"`
 }
 
@@ -35,6 +41,21 @@ type Rule struct {
 	Priority int // higher wins over any specificity
 }
 
+// A RuleError is one fault in one rule. NewTable joins all of them.
+type RuleError struct {
+	Rule  int    // index of the rule
+	Field string // where below the route, as in YAML: match.hosts[1], match.headers.X-Canary
+	Err   error
+}
+
+// Error names the rule by its number, from 0, and the field.
+func (e *RuleError) Error() string {
+	return fmt.Sprintf("route %d: %s: %v", e.Rule, e.Field, e.Err)
+}
+
+// Unwrap returns the fault without its place.
+func (e *RuleError) Unwrap() error { return e.Err }
+
 // Fields looks up a header field by its name, in any case.
 type Fields interface {
 	// Lookup returns the value of the first field of that name.
@@ -46,8 +67,8 @@ type Request struct {
 	Host     string // as the client sent it, with or without a port
 	Path     string // the normal form
 	Query    string // without the question mark
-	Method   string
-	Fields   Fields
+	Method   string // case-sensitive (RFC 9110, section 9.1)
+	Fields   Fields // nil: no fields
 	ClientIP netip.Addr
 	// Ambiguous is what Normalize said of the path.
 	Ambiguous bool
@@ -64,9 +85,24 @@ const (
 	Ambiguous                       // 400; another common reading of the path would take a different route
 )
 
+// String returns the outcome in words.
+func (o Outcome) String() string {
+	switch o {
+	case NoRoute:
+		return "no route"
+	case Found:
+		return "found"
+	case MethodNotAllowed:
+		return "method not allowed"
+	case Ambiguous:
+		return "ambiguous"
+	}
+	return fmt.Sprintf("Outcome(%d)", uint8(o))
+}
+
 // A Result is what a table says of a request.
 type Result struct {
 	Outcome Outcome
-	Route   int
-	Allow   []string
+	Route   int      // index of the rule where Outcome is Found, else 0
+	Allow   []string // sorted, without duplicates, for the field Allow (RFC 9110, section 10.2.1)
 }

@@ -61,16 +61,23 @@ type Request struct {
 	// ContentLength is known and a body (even an empty one) is announced.
 	Fields []Field
 	// ContentLength is the length of Body in bytes; 0 for none, -1 for
-	// unknown, which is sent chunked.
+	// unknown, which is sent chunked. Body may hold more than a known length;
+	// the rest is not read.
 	ContentLength int64
 	// Body is read from another goroutine than the caller's, unless
 	// BodyAtHand, and never again once Call.Close has returned.
 	Body io.Reader
 	// BodyAtHand promises that reading Body will not block, so that it may be
-	// sent in one write with the head.
+	// sent in one write with the head, up to 64 KiB of it. What is beyond is
+	// streamed as if there were no promise.
 	BodyAtHand bool
-	// Trailer, when not nil, is called once after an unknown-length Body ended
-	// and gives the trailer fields to send.
+	// Interrupt, when not nil, makes a Body.Read that blocks, and any that
+	// begins later, return: a read deadline in the past does that to a
+	// connection. It is called at most once, from Do or Close, when the call
+	// has to end while Body is being read. See Call.
+	Interrupt func()
+	// Trailer, when not nil, is called once after an unknown-length Body ended,
+	// from the goroutine that read Body, and gives the trailer fields to send.
 	Trailer func() []Field
 	// Upgrade, when not empty, asks for a switch to that protocol; the
 	// Connection and Upgrade fields are then written by the call. A 101 answer
@@ -103,7 +110,7 @@ type Error struct {
 	// tls_protocol_error, connection_terminated, connection_read_timeout,
 	// connection_write_timeout, connection_limit_reached,
 	// http_response_timeout, http_response_incomplete, http_protocol_error,
-	// http_response_header_section_size, http_upgrade_failed.
+	// http_response_header_section_size; http_request_error with RequestBody.
 	Type string
 	// RequestBody is true when reading the request's body failed: the client's
 	// doing, not the target's.

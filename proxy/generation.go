@@ -1,0 +1,286 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-edge/sluice/routing"
+)
+
+// A Generation is everything built from one version of the configuration. An
+// exchange sees exactly one.
+type Generation struct {
+	number   uint64
+	spec     Spec
+	table    *routing.Table
+	routes   []*route
+	backends map[string]*namedBackend
+	trusted  []netip.Prefix
+	paths    routing.Paths
+	sampling AccessLog
+	tunnels  *atomic.Int64 // open now, of all generations
+}
+
+type namedBackend struct {
+	Backend
+	name, kind string
+}
+
+// A route is a Route ready to be followed.
+type route struct {
+	name         string
+	spec         Route
+	backend      *namedBackend // where there is no split
+	split        []weighted
+	total        int
+	mirror       *namedBackend
+	mirrorShare  float64
+	rewrite      *rewriter // nil: nothing to do
+	requestEdit  edit
+	responseEdit edit
+	timeout      time.Duration
+	maxBody      int64
+	stats        *routeStats
+}
+
+type weighted struct {
+	backend *namedBackend
+	upTo    int // the sum of the weights so far
+}
+
+// A SpecError is a fault in a Spec, with the YAML path of its place.
+type SpecError struct {
+	Path string
+	Err  error
+}
+
+func (e *SpecError) Error() string { return e.Path + ": " + e.Err.Error() }
+func (e *SpecError) Unwrap() error { return e.Err }
+
+// ErrReported is what Setup.Decode returns when it has told the operator
+// already.
+var ErrReported = errors.New("reported already")
+
+// Build makes a generation and starts nothing. All faults of the spec come
+// back at once, joined, each a *SpecError.
+func (p *Proxy) Build(spec Spec) (*Generation, error) {
+	g := &Generation{
+		number: spec.Number, spec: spec, trusted: spec.TrustedProxies, paths: spec.Paths,
+		backends: make(map[string]*namedBackend, len(spec.Backends)), sampling: spec.AccessLog,
+		tunnels: &p.stats.tunnels,
+	}
+	b := builder{p: p, g: g}
+	b.backends(spec.Backends)
+	b.routes(spec.Routes)
+	if err := errors.Join(b.faults...); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// Number is the generation's number, as the Spec gave it.
+func (g *Generation) Number() uint64 { return g.number }
+
+// Close lets go of what the backends hold. Exchanges that began with g go on.
+func (g *Generation) Close() {
+	for _, b := range g.backends {
+		if c, ok := b.Backend.(io.Closer); ok {
+			_ = c.Close() // a generation that is gone has nobody to tell
+		}
+	}
+}
+
+func (g *Generation) trusts(addr netip.Addr) bool {
+	for _, prefix := range g.trusted {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+type builder struct {
+	p      *Proxy
+	g      *Generation
+	faults []error
+}
+
+func (b *builder) fault(path string, err error) {
+	var inner *SpecError
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			b.fault(path, one)
+		}
+		return
+	}
+	if errors.As(err, &inner) {
+		path, err = path+"."+inner.Path, inner.Err
+	}
+	b.faults = append(b.faults, &SpecError{Path: path, Err: err})
+}
+
+func (b *builder) backends(specs map[string]BackendSpec) {
+	type reference struct{ path, name string }
+	var refs []reference
+	for _, name := range sortedNames(specs) {
+		spec, path := specs[name], "backends."+name
+		if spec.Kind == "" {
+			spec.Kind = "http"
+		}
+		construct, ok := b.p.cfg.Kinds[spec.Kind]
+		if !ok {
+			b.fault(path+".kind", fmt.Errorf("no backend kind %q", spec.Kind))
+			continue
+		}
+		backend, err := construct(Setup{
+			Name: name, Decode: spec.Decode, Transport: b.p.cfg.Transport,
+			Log:    b.p.log.With("backend", name),
+			Lookup: func(name string) Backend { return b.g.backends[name] },
+			Refer:  func(field, to string) { refs = append(refs, reference{path + "." + field, to}) },
+			stats:  b.p.stats,
+		})
+		if err != nil {
+			b.fault(path, err)
+			continue
+		}
+		b.g.backends[name] = &namedBackend{Backend: backend, name: name, kind: spec.Kind}
+	}
+	for _, r := range refs {
+		if _, ok := specs[r.name]; !ok {
+			b.fault(r.path, fmt.Errorf("no backend is named %q", r.name))
+		}
+	}
+}
+
+func (b *builder) routes(routes []Route) {
+	rules := make([]routing.Rule, len(routes))
+	seen := make(map[string]int, len(routes))
+	for i := range routes {
+		r := &routes[i]
+		path := fmt.Sprintf("routes[%d]", i)
+		if r.Name == "" {
+			r.Name = fmt.Sprintf("route-%d", i+1)
+		}
+		if other, ok := seen[r.Name]; ok {
+			b.fault(path+".name", fmt.Errorf("routes[%d] has the name %q already", other, r.Name))
+		}
+		seen[r.Name] = i
+		rules[i] = routing.Rule{Name: r.Name, Match: r.Match, Priority: r.Priority}
+		b.g.routes = append(b.g.routes, b.route(path, r))
+	}
+	if err := b.g.paths.Validate(); err != nil {
+		b.fault("paths", err)
+	}
+	table, err := routing.NewTable(rules)
+	if err != nil {
+		b.tableFaults(err)
+		return
+	}
+	b.g.table = table
+}
+
+func (b *builder) tableFaults(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			b.tableFaults(one)
+		}
+		return
+	}
+	var fault *routing.RuleError
+	if errors.As(err, &fault) {
+		b.fault(fmt.Sprintf("routes[%d].%s", fault.Rule, fault.Field), fault.Err)
+		return
+	}
+	b.fault("routes", err)
+}
+
+func (b *builder) route(path string, spec *Route) *route {
+	r := &route{name: spec.Name, spec: *spec, timeout: spec.Timeout, maxBody: spec.MaxBodyBytes}
+	if r.maxBody == 0 {
+		r.maxBody = b.g.spec.MaxBodyBytes
+	}
+	switch {
+	case spec.Backend != "" && len(spec.Split) > 0:
+		b.fault(path, errors.New("backend and split exclude each other"))
+	case spec.Backend != "":
+		r.backend = b.named(path+".backend", spec.Backend)
+	case len(spec.Split) > 0:
+		b.split(path+".split", r, spec.Split)
+	default:
+		b.fault(path, errors.New("a backend is missing"))
+	}
+	if m := spec.Mirror; m != nil {
+		r.mirror, r.mirrorShare = b.named(path+".mirror.backend", m.Backend), m.Percent
+		if m.Percent == 0 {
+			r.mirrorShare = 1
+		}
+	}
+	var err error
+	if r.rewrite, err = newRewriter(spec.Rewrite); err != nil {
+		b.fault(path+".rewrite", err)
+	}
+	if r.requestEdit, err = newEdit(spec.RequestHeaders); err != nil {
+		b.fault(path+".request_headers", err)
+	}
+	if r.responseEdit, err = newEdit(spec.ResponseHeaders); err != nil {
+		b.fault(path+".response_headers", err)
+	}
+	r.stats = b.p.stats.route(r.name)
+	return r
+}
+
+func (b *builder) split(path string, r *route, shares []Share) {
+	for i, s := range shares {
+		if s.Weight <= 0 {
+			continue // listed, and for now without a share
+		}
+		r.total += s.Weight
+		r.split = append(r.split, weighted{b.named(fmt.Sprintf("%s[%d].backend", path, i), s.Backend), r.total})
+	}
+	if r.total == 0 {
+		b.fault(path, errors.New("no backend has a weight above 0"))
+	}
+}
+
+func (b *builder) named(path, name string) *namedBackend {
+	nb, ok := b.g.backends[name]
+	if !ok {
+		if _, named := b.g.spec.Backends[name]; !named {
+			b.fault(path, fmt.Errorf("no backend is named %q%s", name, b.suggest(name)))
+		}
+	}
+	return nb
+}
+
+func (b *builder) suggest(name string) string {
+	for known := range b.g.spec.Backends {
+		if len(known) > 2 && (slices.Contains([]string{known + "s", known[:len(known)-1]}, name)) {
+			return fmt.Sprintf("; did you mean %q?", known)
+		}
+	}
+	return ""
+}
+
+func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
+
+// pick is the backend for one exchange.
+func (r *route) pick() *namedBackend {
+	if r.backend != nil {
+		return r.backend
+	}
+	n := rand.IntN(r.total)
+	for i := range r.split {
+		if n < r.split[i].upTo {
+			return r.split[i].backend
+		}
+	}
+	return r.split[len(r.split)-1].backend
+}

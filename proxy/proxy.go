@@ -1,0 +1,234 @@
+// Package proxy is the walk of one exchange: from a client's request to the
+// backend that a route names, and the answer back.
+//
+// The walk knows no protocol. An adapter (fasthttp.go) fills in a Request and
+// sends out a Response; what lies between is Proxy.walk, below, over an Exchange
+// whose state is typed and whose order is what one reads.
+//
+// Backends are a map from kind to constructor, so that whoever embeds this
+// package adds kinds of their own.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/sluice-edge/sluice/proxy/upstream"
+	"github.com/sluice-edge/sluice/routing"
+)
+
+// Config is what a Proxy is made of. Everything in it outlives the Proxy.
+type Config struct {
+	Kinds     map[string]Constructor
+	Transport *upstream.Transport
+	Metrics   *metrics.Set
+	AccessLog io.Writer // one line an exchange; nil: none
+	Log       *slog.Logger
+}
+
+// A Proxy serves exchanges by its current generation.
+type Proxy struct {
+	cfg       Config
+	log       *slog.Logger
+	gen       atomic.Pointer[Generation]
+	stats     *stats
+	access    *accessLog
+	exchanges sync.Pool
+	lastDate  atomic.Pointer[httpDate]
+	mirrors   chan struct{} // one token for each mirrored exchange under way
+}
+
+// New returns a Proxy that answers 503 until a generation is swapped in. It
+// starts nothing.
+func New(cfg Config) (*Proxy, error) {
+	if len(cfg.Kinds) == 0 || cfg.Transport == nil {
+		return nil, errors.New("proxy: Config needs Kinds and a Transport")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = metrics.NewSet()
+	}
+	p := &Proxy{
+		cfg:     cfg,
+		log:     cfg.Log,
+		stats:   newStats(cfg.Metrics),
+		access:  newAccessLog(cfg.AccessLog, cfg.Metrics),
+		mirrors: make(chan struct{}, maxMirrors),
+	}
+	p.exchanges.New = func() any { return new(Exchange) }
+	return p, nil
+}
+
+// Run writes out the access log until ctx ends, and then what is left of it.
+func (p *Proxy) Run(ctx context.Context) error { return p.access.run(ctx) }
+
+// Swap makes g the generation of all exchanges that begin from now on. Those
+// under way finish on the one they began with.
+func (p *Proxy) Swap(g *Generation) {
+	if old := p.gen.Swap(g); old != nil {
+		old.Close()
+		p.stats.retire(old, g)
+	}
+}
+
+// walk takes x from its request to its response: the life of an exchange.
+func (p *Proxy) walk(x *Exchange) {
+	defer p.recover(x)
+	if err := p.decide(x); err != nil {
+		p.answer(x, err)
+		return
+	}
+	if err := p.fetch(x); err != nil {
+		p.answer(x, err)
+		return
+	}
+	p.respond(x)
+}
+
+// decide finds the route and lets the request in, or says why not.
+func (p *Proxy) decide(x *Exchange) error {
+	x.gen = p.gen.Load()
+	if x.gen == nil {
+		return &Problem{Status: 503, Detail: "the gateway is starting", RetryAfter: time.Second}
+	}
+	x.identify()
+	if err := x.match(); err != nil {
+		return err
+	}
+	return x.admit()
+}
+
+// match picks x's route by the normal form of its path.
+func (x *Exchange) match() error {
+	r := &x.Request
+	path, query := r.Target, []byte(nil)
+	for i, c := range r.Target {
+		if c == '?' {
+			path, query = r.Target[:i], r.Target[i+1:]
+			break
+		}
+	}
+	r.Query = query
+	ambiguous := false
+	if string(path) == "*" {
+		r.Path = path
+	} else {
+		normal, amb, err := x.gen.paths.Normalize(x.path[:0], path)
+		if err != nil {
+			return &Problem{Status: 400, Detail: err.Error(), Type: "http_request_error"}
+		}
+		r.Path, ambiguous = normal, amb
+	}
+	x.probe = routing.Request{
+		Host: view(r.Host), Path: view(r.Path), Query: view(query), Method: view(r.Method),
+		Fields: r, ClientIP: r.ClientIP, Ambiguous: ambiguous,
+	}
+	return x.take(x.gen.table.Match(&x.probe))
+}
+
+func (x *Exchange) take(found routing.Result) error {
+	switch found.Outcome {
+	case routing.Found:
+		x.route = x.gen.routes[found.Route]
+		return nil
+	case routing.MethodNotAllowed:
+		return &Problem{Status: 405, Detail: "no route of this path takes the method", Allow: found.Allow}
+	case routing.Ambiguous:
+		return &Problem{Status: 400, Detail: "the path can be read in more than one way", Type: "http_request_error"}
+	}
+	return &Problem{Status: 404, Detail: "no route matches the request", Type: "destination_not_found"}
+}
+
+// admit holds the request to its limits and sets the exchange's deadline.
+func (x *Exchange) admit() error {
+	if limit := x.route.maxBody; limit > 0 {
+		if x.Request.ContentLength > limit {
+			return errBodyTooLarge
+		}
+		x.requestIn.limit = limit
+	}
+	if d := x.route.timeout; d > 0 {
+		x.deadline = x.start.Add(d)
+	}
+	return x.checkHops()
+}
+
+// fetch has the route's backend answer.
+func (p *Proxy) fetch(x *Exchange) error {
+	if x.lastHop() {
+		x.Response.Status = 204
+		return nil
+	}
+	x.rewrite()
+	p.mirror(x)
+	b := x.route.pick()
+	x.backend = b.name
+	return b.Serve(x)
+}
+
+// respond does to the response what the route and the gateway say.
+func (p *Proxy) respond(x *Exchange) {
+	if x.route != nil {
+		x.route.responseEdit.apply(&x.Response.Header)
+	}
+	h := &x.Response.Header
+	h.Set("X-Request-Id", view(x.id))
+	if _, ok := h.Lookup("Date"); !ok {
+		h.Add("Date", p.date(x.start))
+	}
+}
+
+// date is now as Date has it (RFC 9110, section 5.6.7), made once a second.
+func (p *Proxy) date(now time.Time) string {
+	d := p.lastDate.Load()
+	if second := now.Unix(); d == nil || d.second != second {
+		d = &httpDate{second, now.UTC().Format(http.TimeFormat)}
+		p.lastDate.Store(d)
+	}
+	return d.text
+}
+
+type httpDate struct {
+	second int64
+	text   string
+}
+
+// answer turns err into x's response.
+func (p *Proxy) answer(x *Exchange, err error) {
+	problem := problemOf(err)
+	x.err, x.problem = err, problem.Type
+	if problem.Status >= 500 && problem.Err != nil && !errors.As(err, new(*upstream.Error)) {
+		p.log.Error("exchange failed", "request_id", string(x.id), "route", x.routeName(), "backend", x.backend, "error", problem.Err)
+	}
+	x.discardResponse()
+	problem.write(x)
+	p.respond(x)
+}
+
+// recover answers 500 for a panic anywhere in the walk.
+func (p *Proxy) recover(x *Exchange) {
+	if v := recover(); v != nil {
+		p.log.Error("panic in an exchange", "request_id", string(x.id), "route", x.routeName(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		p.stats.panics.Inc()
+		p.answer(x, &Problem{Status: 500, Detail: "the gateway failed"})
+	}
+}
+
+func (x *Exchange) routeName() string {
+	if x.route == nil {
+		return ""
+	}
+	return x.route.name
+}

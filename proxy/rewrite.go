@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// A rewriter changes the path and the Host that a backend is asked for.
+type rewriter struct {
+	strip, add string
+	from       *regexp.Regexp
+	to         string
+	host       string
+}
+
+func newRewriter(spec Rewrite) (*rewriter, error) {
+	if spec == (Rewrite{}) {
+		return nil, nil
+	}
+	w := &rewriter{strip: strings.TrimSuffix(spec.StripPrefix, "/"), add: strings.TrimSuffix(spec.AddPrefix, "/"), to: spec.Replace.To, host: spec.Host}
+	for key, prefix := range map[string]string{"strip_prefix": spec.StripPrefix, "add_prefix": spec.AddPrefix} {
+		if prefix != "" && prefix[0] != '/' {
+			return nil, &SpecError{key, fmt.Errorf("%q does not begin with a slash", prefix)}
+		}
+	}
+	if err := checkValue(spec.Host); err != nil {
+		return nil, &SpecError{"host", err}
+	}
+	if spec.Replace.From != "" {
+		pattern, ok := strings.CutPrefix(spec.Replace.From, "re:")
+		if !ok {
+			pattern = regexp.QuoteMeta(spec.Replace.From)
+			w.to = strings.ReplaceAll(w.to, "$", "$$")
+		}
+		var err error
+		if w.from, err = regexp.Compile(pattern); err != nil {
+			return nil, &SpecError{"replace.from", err}
+		}
+	} else if spec.Replace.To != "" {
+		return nil, &SpecError{"replace", fmt.Errorf("to is said, from is missing")}
+	}
+	return w, nil
+}
+
+// path is what becomes of the normal form of a path.
+func (w *rewriter) path(path string) string {
+	if rest, ok := strings.CutPrefix(path, w.strip); ok && w.strip != "" && (rest == "" || rest[0] == '/') {
+		path = rest
+		if path == "" {
+			path = "/"
+		}
+	}
+	if w.from != nil {
+		if path = w.from.ReplaceAllString(path, w.to); path == "" || path[0] != '/' {
+			path = "/" + path
+		}
+	}
+	if w.add != "" {
+		path = w.add + path
+	}
+	return path
+}
+
+// rewrite sets what the backend is asked for: the client's own bytes, or, where
+// the route rewrites, its path made anew from the normal form.
+func (x *Exchange) rewrite() {
+	r, w := &x.Request, x.route.rewrite
+	x.forward = r.Target
+	if w == nil {
+		return
+	}
+	x.host = w.host
+	if w.strip == "" && w.add == "" && w.from == nil || len(r.Path) == 0 || r.Path[0] != '/' {
+		return
+	}
+	path := w.path(view(r.Path))
+	r.Path = []byte(path)
+	target := appendEscaped(make([]byte, 0, len(path)+len(r.Query)+1), path)
+	if len(r.Target) > 0 && len(r.Query) > 0 {
+		target = append(append(target, '?'), r.Query...)
+	}
+	x.forward = target
+}
+
+// appendEscaped appends a normal form as a path of a request target: what may
+// stand there as it is (RFC 3986, section 3.3), the percent signs of what stays
+// encoded among it.
+func appendEscaped(b []byte, path string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(path) {
+		c := path[i]
+		if c > ' ' && c < 0x7f && strings.IndexByte("\"#<>?[\\]^`{|}", c) < 0 {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return b
+}

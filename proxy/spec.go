@@ -1,0 +1,152 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sluice-edge/sluice/routing"
+)
+
+// A Route is one element of `routes`: a match and what to do with what it
+// matches.
+type Route struct {
+	Name            string        `yaml:"name" doc:"shown in metrics, logs and explain; route-N where nothing is said"`
+	Match           routing.Match `yaml:"match" required:"true" doc:"which requests; a path alone is a short form"`
+	Priority        int           `yaml:"priority" doc:"the highest wins, over any specificity"`
+	Backend         string        `yaml:"backend" doc:"who answers"`
+	Split           []Share       `yaml:"split" doc:"instead of backend: several, by weight"`
+	Mirror          *Mirror       `yaml:"mirror" doc:"send a copy of requests to a second backend, whose answer nobody sees"`
+	Rewrite         Rewrite       `yaml:"rewrite" doc:"change what the backend is asked for"`
+	RequestHeaders  HeaderEdit    `yaml:"request_headers" doc:"change what the backend is told"`
+	ResponseHeaders HeaderEdit    `yaml:"response_headers" doc:"change what the client is told"`
+	Timeout         time.Duration `yaml:"timeout" doc:"until the response has begun; 0: none" default:"0s"`
+	MaxBodyBytes    int64         `yaml:"max_body_bytes" unit:"size" doc:"instead of server.max_body_bytes; 0: as the server says"`
+}
+
+// A Share is one backend of a split.
+type Share struct {
+	Backend string `yaml:"backend" required:"true"`
+	Weight  int    `yaml:"weight" doc:"share of the sum of all weights" min:"0"`
+}
+
+// Mirror sends copies of requests elsewhere.
+type Mirror struct {
+	Backend string  `yaml:"backend" required:"true" doc:"who gets the copies"`
+	Percent float64 `yaml:"percent" unit:"percent" doc:"how many of the requests" default:"100%"`
+}
+
+// Rewrite changes the target of a request, in this order: strip_prefix,
+// replace, add_prefix.
+type Rewrite struct {
+	StripPrefix string  `yaml:"strip_prefix" doc:"taken off the path at a segment border"`
+	AddPrefix   string  `yaml:"add_prefix" doc:"put before the path"`
+	Replace     Replace `yaml:"replace" doc:"a regular expression on the path and its replacement"`
+	Host        string  `yaml:"host" doc:"the Host that the backend sees"`
+}
+
+// Replace is a substitution on the path.
+type Replace struct {
+	From string `yaml:"from" doc:"re: and a regular expression (RE2)"`
+	To   string `yaml:"to" doc:"replacement with $1, ${name}"`
+}
+
+// A HeaderEdit changes a header: remove, then set, then add.
+type HeaderEdit struct {
+	Set    map[string]string `yaml:"set" doc:"name to value, instead of what was there"`
+	Add    map[string]string `yaml:"add" doc:"name to value, beside what was there"`
+	Remove []string          `yaml:"remove" doc:"names"`
+}
+
+// HTTP is a backend of kind http: a pool of targets.
+type HTTP struct {
+	Targets   []Target  `yaml:"targets" required:"true" doc:"where requests go; a URL alone is a short form"`
+	Timeouts  Timeouts  `yaml:"timeouts"`
+	Transport Transport `yaml:"transport"`
+	Fallback  Fallback  `yaml:"fallback" doc:"what answers when no target can"`
+}
+
+// A Target is one address of an HTTP backend.
+type Target struct {
+	URL    string `yaml:"url" required:"true" doc:"http://host:port, https://host:port or unix:/path"`
+	Weight int    `yaml:"weight" doc:"share of the requests" default:"1" min:"1" max:"1000"`
+}
+
+// UnmarshalText reads the short form, a URL alone.
+func (t *Target) UnmarshalText(text []byte) error {
+	*t = Target{URL: string(text), Weight: 1}
+	return nil
+}
+
+// Timeouts are those of an HTTP backend.
+type Timeouts struct {
+	Connect        time.Duration `yaml:"connect" doc:"to resolve, connect and finish the TLS handshake"`
+	ResponseHeader time.Duration `yaml:"response_header" doc:"from the end of the request to the head of the response"`
+	Idle           time.Duration `yaml:"idle" doc:"between two pieces of a body, and of silence in a tunnel"`
+	Request        time.Duration `yaml:"request" doc:"for the whole exchange, body included; 0: none"`
+}
+
+// Transport is how targets are spoken to.
+type Transport struct {
+	Protocol        string        `yaml:"protocol" enum:"http1" doc:"http1"`
+	MaxConnections  int           `yaml:"max_connections" min:"0" doc:"a target; 0: unbounded"`
+	IdleConnections int           `yaml:"idle_connections" min:"0" doc:"kept unused for each target"`
+	IdleTimeout     time.Duration `yaml:"idle_timeout" doc:"how long they are kept; shorter than the target keeps them"`
+	TLS             TargetTLS     `yaml:"tls" doc:"for https targets"`
+}
+
+// TargetTLS is how a target's certificate is verified.
+type TargetTLS struct {
+	ServerName         string `yaml:"server_name" doc:"name to ask for and to verify; empty: the target's host"`
+	CAFile             string `yaml:"ca_file" doc:"PEM file of the authorities to trust; empty: the system's"`
+	InsecureSkipVerify bool   `yaml:"insecure_skip_verify" doc:"verify nothing"`
+}
+
+// Fallback answers when no target can: a backend, or else a status and a body.
+type Fallback struct {
+	Backend string `yaml:"backend"`
+	Status  int    `yaml:"status" min:"0" max:"599"`
+	Body    string `yaml:"body"`
+}
+
+// Files is a backend of kind files: a folder.
+type Files struct {
+	Root  string `yaml:"root" required:"true" doc:"the folder; nothing outside it is served, and no dotfile"`
+	Index string `yaml:"index" doc:"the file that answers for a folder" default:"index.html"`
+}
+
+// Respond is a backend of kind respond: one fixed answer.
+type Respond struct {
+	Status  int               `yaml:"status" min:"200" max:"599" default:"200"`
+	Headers map[string]string `yaml:"headers"`
+	Body    string            `yaml:"body"`
+}
+
+// Redirect is a backend of kind redirect.
+type Redirect struct {
+	To     string `yaml:"to" required:"true" doc:"with {scheme}, {host}, {uri}, {path}, {query}"`
+	Status int    `yaml:"status" enum:"301|302|303|307|308" default:"308"`
+}
+
+// Spec is what a generation is built from.
+type Spec struct {
+	Routes         []Route
+	Backends       map[string]BackendSpec
+	TrustedProxies []netip.Prefix
+	Paths          routing.Paths
+	MaxBodyBytes   int64 // of a request; 0: unbounded
+	AccessLog      AccessLog
+	Number         uint64
+}
+
+// AccessLog says which exchanges leave a line, and how it looks.
+type AccessLog struct {
+	Enabled bool    `yaml:"enabled" doc:"write a line on standard output for each exchange"`
+	Format  string  `yaml:"format" enum:"json|text" doc:"json: one object a line; text: the combined format"`
+	Sample  float64 `yaml:"sample" min:"0" max:"1" doc:"share of the exchanges below status 500 that leave a line; all others do"`
+}
+
+// A BackendSpec is one backend before it is built. See Setup for Decode.
+type BackendSpec struct {
+	Kind   string
+	Decode func(into any) error
+}
