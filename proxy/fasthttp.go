@@ -200,19 +200,39 @@ func (p *Proxy) send(ctx *fasthttp.RequestCtx, x *Exchange) {
 		p.hijack(ctx, x, x.sendUntilClose)
 		return
 	}
-	h := &ctx.Response.Header
-	h.DisableNormalizing()
 	ctx.Response.SetStatusCode(r.Status)
-	for i := range r.Header.Fields {
-		f := &r.Header.Fields[i]
-		if kindOf(f.Name) != length {
-			h.AddBytesKV(f.Name, f.Value)
-		}
-	}
+	x.putFields(&ctx.Response.Header)
 	if x.closeAfter {
 		ctx.SetConnectionClose()
 	}
 	p.sendBody(ctx, x)
+}
+
+// putFields gives h the response's fields in their order and spelling.
+//
+// On its own fasthttp would drop Date, move Server, Content-Type and Set-Cookie
+// to places of their own and keep one of each. It does so by name: so each name
+// goes in with its first bit set, which no name of its own has, and is put
+// right where it then lies. Content-Length stays with fasthttp, which frames the
+// message.
+func (x *Exchange) putFields(h *fasthttp.ResponseHeader) {
+	h.DisableNormalizing()
+	for i := range x.Response.Header.Fields {
+		f := &x.Response.Header.Fields[i]
+		if len(f.Name) == 0 || kindOf(f.Name) == length || equalFold(f.Name, "Trailer") {
+			continue // see announceTrailers
+		}
+		n := len(x.arena)
+		x.arena = append(x.arena, f.Name...)
+		name := x.arena[n:]
+		name[0] |= 0x80
+		h.AddBytesKV(name, f.Value)
+	}
+	for name := range h.All() {
+		if name[0] >= 0x80 { // fasthttp's own names are everybody's
+			name[0] &= 0x7f
+		}
+	}
 }
 
 func (p *Proxy) sendBody(ctx *fasthttp.RequestCtx, x *Exchange) {

@@ -58,7 +58,7 @@ func newHTTP(s Setup) (Backend, error) {
 	for i, t := range spec.Targets {
 		one, err := b.newTarget(s, t)
 		if err != nil {
-			faults = append(faults, &SpecError{fmt.Sprintf("targets[%d]", i), err})
+			faults = append(faults, &SpecError{fmt.Sprintf("targets[%d].url", i), err})
 			continue
 		}
 		b.targets = append(b.targets, one)

@@ -65,8 +65,11 @@ func (c *Call) Do(p *Pool) error {
 	if c.pool != nil {
 		c.Close()
 	}
-	c.begin(p)
-	if err := c.exchange(); err != nil {
+	err := c.begin(p)
+	if err == nil {
+		err = c.exchange()
+	}
+	if err != nil {
 		err.Unsent = err.Unsent || !c.sender.wrote.Load()
 		c.Close()
 		return err
@@ -74,9 +77,10 @@ func (c *Call) Do(p *Pool) error {
 	return nil
 }
 
-func (c *Call) begin(p *Pool) {
+func (c *Call) begin(p *Pool) *Error {
 	c.mu.Lock()
 	c.state = stateOpen
+	canceled := c.canceled
 	c.mu.Unlock()
 	p.busy.Add(1)
 	p.t.stir()
@@ -92,12 +96,16 @@ func (c *Call) begin(p *Pool) {
 	if c.in == nil {
 		c.in = make([]byte, initialBuffer)
 	}
-}
-
-func (c *Call) exchange() *Error {
+	if canceled != nil {
+		return canceledError(canceled)
+	}
 	if c.hard > 0 && c.hard <= c.pool.t.now() {
 		return &Error{Type: typeResponseTime, Err: errDeadline}
 	}
+	return nil
+}
+
+func (c *Call) exchange() *Error {
 	c.appendHead()
 	stream := c.Request.ContentLength != 0
 	if stream && (c.Request.BodyAtHand || c.Request.Body == nil) {

@@ -9,3 +9,7 @@ func (c *Call) Extend(deadline time.Time) {
 		c.hard = c.pool.t.at(deadline)
 	}
 }
+
+// Trailers returns the trailer section, once Read has returned io.EOF or
+// WriteTo has returned.
+func (c *Call) Trailers() []Field { return c.Response.Trailer }

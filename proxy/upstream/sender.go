@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Where a sender is.
@@ -18,9 +19,10 @@ const (
 )
 
 const (
-	sendBuffer = 32 << 10
-	chunkRoom  = len("7fff\r\n")           // before the data of a chunk
-	chunkTail  = len("\r\n" + "0\r\n\r\n") // and after
+	sendBuffer     = 32 << 10
+	lastWriteGrace = 10 * time.Millisecond
+	chunkRoom      = len("7fff\r\n")           // before the data of a chunk
+	chunkTail      = len("\r\n" + "0\r\n\r\n") // and after
 )
 
 var sendBuffers = sync.Pool{New: func() any { return new([sendBuffer]byte) }}
@@ -91,22 +93,41 @@ func (s *sender) answered(c *Call) bool {
 // reports whether the whole request is written.
 func (s *sender) finish(c *Call) bool {
 	if s.running {
-		s.end(c)
-		<-s.over
+		if !s.ends() {
+			s.abort(c)
+			<-s.over
+		}
 		s.running = false
 	}
 	return s.state.Load() == sendDone
 }
 
-func (s *sender) end(c *Call) {
-	// A whole answer can be read before the goroutine is back from the write
-	// that caused it. To give up the connection for that would be a pity.
+// ends waits a moment for a goroutine that has no more to do than to return
+// from its last write: a whole answer can be read before that happens, and to
+// give up the connection for it would be a pity.
+func (s *sender) ends() bool {
 	for i := 0; i < 10 && s.state.Load() == sendLast; i++ {
 		runtime.Gosched()
 	}
-	if s.state.Load() >= sendDone {
-		return
+	if s.state.Load() == sendLast {
+		timer := time.NewTimer(lastWriteGrace)
+		defer timer.Stop()
+		select {
+		case <-s.over:
+			return true
+		case <-timer.C:
+		}
 	}
+	if s.state.Load() < sendDone {
+		return false
+	}
+	<-s.over
+	return true
+}
+
+// abort has the goroutine return. It says stop before it looks whether the
+// goroutine is in Body.Read, which does so the other way round.
+func (s *sender) abort(c *Call) {
 	s.stop.Store(true)
 	c.mu.Lock()
 	c.abortLocked()

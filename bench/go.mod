@@ -1,0 +1,3 @@
+module github.com/sluice-edge/sluice/bench
+
+go 1.26
