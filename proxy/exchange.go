@@ -160,6 +160,7 @@ type Exchange struct {
 	forward    []byte // the target as the backend gets it
 	err        error  // what went wrong, for the log
 	problem    string // its Proxy-Status error type
+	dotted     bool   // dot segments were taken out of the path
 	closeAfter bool   // the client's connection ends after the response
 	attempts   int
 	fallbacks  int

@@ -472,7 +472,7 @@ func (x *Exchange) recycle() {
 	x.gen, x.route, x.probe, x.conn, x.mirrorOf = nil, nil, routing.Request{}, nil, nil
 	x.backend, x.target, x.host, x.problem, x.forward, x.id, x.err = "", "", "", "", nil, nil, nil
 	x.deadline, x.start = time.Time{}, time.Time{}
-	x.closeAfter, x.attempts, x.fallbacks, x.bytesOut = false, 0, 0, 0
+	x.dotted, x.closeAfter, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0
 	x.requestIn, x.memory, x.stream = requestBody{}, memoryBody{}, responseStream{}
 	x.replay.Reset(nil)
 	x.arena, x.out, x.path = arena, out, path

@@ -10,6 +10,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -130,12 +131,18 @@ func (x *Exchange) match() error {
 			return &Problem{Status: 400, Detail: err.Error(), Type: "http_request_error"}
 		}
 		r.Path, ambiguous = normal, amb
+		x.dotted = hasDots(path) && !bytes.Equal(path, normal)
 	}
 	x.probe = routing.Request{
 		Host: view(r.Host), Path: view(r.Path), Query: view(query), Method: view(r.Method),
 		Fields: r, ClientIP: r.ClientIP, Ambiguous: ambiguous,
 	}
 	return x.take(x.gen.table.Match(&x.probe))
+}
+
+// hasDots reports whether a path may have dot segments.
+func hasDots(path []byte) bool {
+	return bytes.Contains(path, []byte("/.")) || bytes.Contains(path, []byte("%2e")) || bytes.Contains(path, []byte("%2E"))
 }
 
 func (x *Exchange) take(found routing.Result) error {

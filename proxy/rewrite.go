@@ -62,22 +62,28 @@ func (w *rewriter) path(path string) string {
 	return path
 }
 
-// rewrite sets what the backend is asked for: the client's own bytes, or, where
-// the route rewrites, its path made anew from the normal form.
+// rewrite sets what the backend is asked for: the client's own bytes, or a path
+// made anew from the normal form where the route rewrites it, and where the
+// client's had dot segments: a backend that does not resolve them would take
+// /admin/../public for something below /admin.
 func (x *Exchange) rewrite() {
 	r, w := &x.Request, x.route.rewrite
 	x.forward = r.Target
-	if w == nil {
+	path := view(r.Path)
+	switch {
+	case len(path) == 0 || path[0] != '/':
+		return
+	case w != nil:
+		x.host = w.host
+		if path = w.path(path); path == view(r.Path) && !x.dotted {
+			return
+		}
+		r.Path = []byte(path)
+	case !x.dotted:
 		return
 	}
-	x.host = w.host
-	if w.strip == "" && w.add == "" && w.from == nil || len(r.Path) == 0 || r.Path[0] != '/' {
-		return
-	}
-	path := w.path(view(r.Path))
-	r.Path = []byte(path)
 	target := appendEscaped(make([]byte, 0, len(path)+len(r.Query)+1), path)
-	if len(r.Target) > 0 && len(r.Query) > 0 {
+	if len(r.Query) > 0 {
 		target = append(append(target, '?'), r.Query...)
 	}
 	x.forward = target

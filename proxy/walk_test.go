@@ -204,6 +204,8 @@ func TestWalk(t *testing.T) {
 		{"HEAD follows GET", "HEAD /echo/x HTTP/1.1\r\n" + end, []string{"200 OK", "Content-Length: "}, []string{"HEAD \r\n", "\r\n\r\nH"}},
 		{"no route", "GET /none HTTP/1.1\r\n" + end, []string{"404 Not Found", "application/problem+json", `"status":404`, `"request_id":"`, "Proxy-Status: sluice; error=destination_not_found"}, nil},
 		{"no method", "DELETE /echo/x HTTP/1.1\r\n" + end, []string{"405 Method Not Allowed", "Allow: GET, HEAD, POST, QUERY"}, nil},
+		{"dots do not go on", "GET /echo/../echo/./%2e/a%20b?x=../y HTTP/1.1\r\n" + end, []string{"X-Seen-Path: /echo/a%20b?x=../y"}, nil},
+		{"nothing else is touched", "GET /echo/%7euser/.x?q HTTP/1.1\r\n" + end, []string{"X-Seen-Path: /echo/%7euser/.x?q"}, nil},
 		{"strips and renames", "GET /api/users HTTP/1.1\r\n" + end, []string{"X-Seen-Path: /users", "X-Seen-Host: inner"}, nil},
 		{"too long a body", "POST /echo/ HTTP/1.1\r\nContent-Length: 11\r\n" + end + "01234567890", []string{"413 "}, nil},
 		{"too long in chunks", "POST /echo/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + end + "b\r\n01234567890\r\n0\r\n\r\n", []string{"413 "}, nil},

@@ -44,7 +44,7 @@ func TestBypass(t *testing.T) {
 		"/u/a%2Fkeys":          "400",     // the reading is /u/{id}/keys
 		"/admin%2Fx":           "400",
 		"/x%2Fy":               "/*",
-		"/x%2F..;/admin":       "400",
+		"/x%2F..;/admin":       "refused",
 		"/write;x":             "400", // the same rule would not take it, for its method
 		"/static//;%3F%2541":   "400", // too many notations
 		"/static//;%3F":        "/static/*",
@@ -69,6 +69,8 @@ func TestReadings(t *testing.T) {
 		"/a;x/b":    "/a/b",
 		"/a/;/b":    "/a//b /a/b",
 		"/a/..;/b":  "/b",
+		"/a/.;/b":   "/a/b",
+		"/a/.;":     "/a/",
 		"/..;/b":    "none",
 		"/a?b#c":    "/a",
 		"/a%2541":   "/aA",

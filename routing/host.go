@@ -59,12 +59,12 @@ func appendHost(out []byte, host string) []byte {
 		host = host[:i]
 	}
 	host = strings.TrimSuffix(host, ".")
-	for i := range len(host) {
-		c := host[i]
+	start := len(out)
+	out = append(out, host...)
+	for i, c := range out[start:] {
 		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
+			out[start+i] = c + 'a' - 'A'
 		}
-		out = append(out, c)
 	}
 	return out
 }

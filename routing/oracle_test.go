@@ -237,7 +237,7 @@ func randomRule(r *rand.Rand, i int) Rule {
 	for range r.Intn(3) {
 		m.Hosts = append(m.Hosts, pick(r, []string{"a.example", "b.a.example", "*.example", "*.a.example", "example", "*.b.a.example"}))
 	}
-	segs := []string{"a", "b", "c", "{p}", "{q}", "%2F", ";", "?"}
+	segs := []string{"a", "b", "c", "{p}", "{q}", "{r}", "%2F", ";", "?"}
 	switch r.Intn(8) {
 	case 0:
 	case 1:
@@ -308,22 +308,15 @@ func checkMatch(t *testing.T, rules []Rule, table *Table, r *Request) {
 		t.Fatalf("%+v\nends in %+v, want %+v; got %+v, want %+v", *r, got, want, rules[got.Route], rules[want.Route])
 	}
 	why := table.Explain(r)
-	seen := map[int]bool{}
-	for _, w := range why {
-		seen[w.Route] = true
-		if takes := got.Outcome == Found && got.Route == w.Route; w.Taken != takes || w.Taken == (w.Reason != "") {
-			t.Fatalf("%+v\nends in %+v, explained by %+v", *r, got, why)
-		}
-	}
-	if len(seen) != len(rules) {
-		t.Fatalf("%d of %d rules explained", len(seen), len(rules))
+	if fault := contradiction(got, why); fault != "" || len(why) != len(rules) {
+		t.Fatalf("%+v\nis explained by %+v: %s", *r, why, fault)
 	}
 }
 
 func TestMatchAgainstOracle(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	outcomes := map[Outcome]int{}
-	for range 300 {
+	for range 150 {
 		rules := randomRules(r, 1+r.Intn(30))
 		table := mustTable(t, rules...)
 		for range 20 {
@@ -332,7 +325,7 @@ func TestMatchAgainstOracle(t *testing.T) {
 			outcomes[table.Match(req).Outcome]++
 		}
 	}
-	if outcomes[Found] < 500 || outcomes[NoRoute] < 500 || outcomes[MethodNotAllowed] < 100 {
+	if outcomes[Found] < 200 || outcomes[NoRoute] < 200 || outcomes[MethodNotAllowed] < 50 {
 		t.Errorf("the requests do not cover the outcomes: %v", outcomes)
 	}
 }
@@ -341,7 +334,7 @@ func TestMatchAgainstOracle(t *testing.T) {
 func TestReadingsAgainstOracle(t *testing.T) {
 	r := rand.New(rand.NewSource(2))
 	outcomes := map[Outcome]int{}
-	for range 200 {
+	for range 120 {
 		rules := randomRules(r, 1+r.Intn(12))
 		table := mustTable(t, rules...)
 		for n := 0; n < 10; {

@@ -25,7 +25,7 @@ type pattern struct {
 	text    string // as in the file
 	segs    []segment
 	re      *regexp.Regexp
-	literal string // what every path begins with that re takes
+	literal string // exactPath: the normal form; regexPath: what every path begins with that it takes
 }
 
 // A segment is what stands between slashes in a pattern.
@@ -48,7 +48,7 @@ func parsePattern(s string) (pattern, error) {
 	}
 	rest, ok := strings.CutPrefix(s, "/")
 	if !ok {
-		return p, errors.New("must begin with / or re:")
+		return p, errors.New("must begin with a slash, or be re: and a regular expression")
 	}
 	p.kind = exactPath
 	if rest == "*" {
@@ -73,6 +73,7 @@ func parsePattern(s string) (pattern, error) {
 			p.kind = paramPath
 		}
 		p.segs = append(p.segs, seg)
+		p.literal += "/" + seg.literal
 	}
 	return p, nil
 }

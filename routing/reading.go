@@ -3,7 +3,6 @@ package routing
 import (
 	"bytes"
 	"math/bits"
-	"strings"
 )
 
 // A notation is something in a normal form that servers read differently.
@@ -72,63 +71,73 @@ func readings(path string, f func(reading string, bySlash bool) bool) bool {
 	if all&(parameter|slash) != 0 {
 		all |= doubleSlash // /a/;/b is /a//b without its parameters
 	}
+	buf := make([]byte, 0, len(path)+1)
 	for n := all; n != 0; n = (n - 1) & all {
-		reading, ok := read(path, n)
-		if !ok || reading != path && !f(reading, n&slash != 0) {
+		reading, ok := resolve(respell(buf, path, n), n)
+		if !ok || string(reading) != path && !f(string(reading), n&slash != 0) {
 			return false
 		}
 	}
 	return true
 }
 
-// read returns path as a server reads it that knows the notations n. It returns
-// false if that leads above the root.
-func read(path string, n notation) (string, bool) {
-	path = decodeAgain(path, n)
-	out := make([]byte, 0, len(path))
-	for rest, more := path[1:], true; more; {
-		var seg string
-		seg, rest, more = strings.Cut(rest, "/")
+// respell appends path with those of its characters decoded or cut off that a
+// server does so to that knows the notations n.
+func respell(out []byte, path string, n notation) []byte {
+	if n&(delimiter|slash|twice) == 0 {
+		return append(out, path...)
+	}
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		switch {
+		case c == '?' || c == '#':
+			if n&delimiter != 0 {
+				return out
+			}
+		case c != '%':
+		case n&slash != 0 && hasAt(path, i, "%2F"):
+			c, i = '/', i+2
+		case n&twice != 0:
+			if v, ok := doubled(path, i); ok {
+				c, i = v, i+4
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// resolve drops in place from path what n says of its segments, and then its dot
+// segments. It returns false if they lead above the root.
+func resolve(path []byte, n notation) ([]byte, bool) {
+	out := path[:0] // never longer than what of path is behind us
+	for start := 1; start <= len(path); {
+		end := start
+		for end < len(path) && path[end] != '/' {
+			end++
+		}
+		seg, last := path[start:end], end == len(path)
+		start = end + 1
 		if n&parameter != 0 {
-			seg, _, _ = strings.Cut(seg, ";")
+			seg, _, _ = bytes.Cut(seg, semicolon)
 		}
 		switch {
-		case seg == "" && more && n&doubleSlash != 0:
-		case seg == ".":
-		case seg == "..":
+		case len(seg) == 0 && !last && n&doubleSlash != 0:
+			continue
+		case string(seg) == ".":
+		case string(seg) == "..":
 			i := bytes.LastIndexByte(out, '/')
 			if i < 0 {
-				return "", false
+				return nil, false
 			}
 			out = out[:i]
 		default:
 			out = append(append(out, '/'), seg...)
 			continue
 		}
-		if !more {
+		if last {
 			out = append(out, '/')
 		}
 	}
-	return string(out), true
-}
-
-// decodeAgain undoes what n says of single characters.
-func decodeAgain(path string, n notation) string {
-	var out strings.Builder
-	out.Grow(len(path))
-	for i := 0; i < len(path); i++ {
-		c := path[i]
-		switch {
-		case n&delimiter != 0 && (c == '?' || c == '#'):
-			return out.String()
-		case n&slash != 0 && hasAt(path, i, "%2F"):
-			c, i = '/', i+2
-		case n&twice != 0 && c == '%':
-			if v, ok := doubled(path, i); ok {
-				c, i = v, i+4
-			}
-		}
-		out.WriteByte(c)
-	}
-	return out.String()
+	return out, true
 }

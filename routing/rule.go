@@ -52,15 +52,9 @@ func parseRule(index int, r Rule, bad func(field string, err error)) *rule {
 		if !isToken(name) {
 			check(fmt.Errorf("%q is not the name of a field", name), "headers.%s", name)
 		}
-		h, err := parseCondition(name, m.Headers[name])
-		check(err, "headers.%s", name)
-		c.headers = append(c.headers, h)
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.Query)) {
-		q, err := parseCondition(name, m.Query[name])
-		check(err, "query.%s", name)
-		c.query = append(c.query, q)
-	}
+	c.headers = parseConditions(m.Headers, func(name string, err error) { check(err, "headers.%s", name) })
+	c.query = parseConditions(m.Query, func(name string, err error) { check(err, "query.%s", name) })
 	var clients []netip.Prefix
 	for i, text := range m.ClientIPs {
 		p, err := parseRange(text)
@@ -72,31 +66,15 @@ func parseRule(index int, r Rule, bad func(field string, err error)) *rule {
 	return c
 }
 
-// known are the methods that somebody may have written in the wrong case.
-var known = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
-
-func checkMethod(name string) error {
-	if !isToken(name) {
-		return fmt.Errorf("%q is not a method", name)
+// parseConditions reads values by name, in the order of the names, and tells
+// check how each went.
+func parseConditions(values map[string]string, check func(name string, err error)) (list []condition) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		c, err := parseCondition(name, values[name])
+		check(name, err)
+		list = append(list, c)
 	}
-	if upper := strings.ToUpper(name); upper != name && slices.Contains(known, upper) {
-		return fmt.Errorf("methods are case-sensitive: %q is not %s", name, upper)
-	}
-	return nil
-}
-
-// withHead returns the methods sorted, HEAD added where GET is: a resource that
-// can be got can be asked for its head (RFC 9110, section 9.3.2).
-func withHead(methods []string) []string {
-	if len(methods) == 0 {
-		return nil
-	}
-	out := slices.Clone(methods)
-	if slices.Contains(out, "GET") {
-		out = append(out, "HEAD")
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return list
 }
 
 // isToken reports whether s is a token (RFC 9110, section 5.6.2).
@@ -109,19 +87,6 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// takesMethod reports whether the rule takes the method.
-func (c *rule) takesMethod(method string) bool {
-	if len(c.methods) == 0 {
-		return true
-	}
-	for _, m := range c.methods {
-		if m == method {
-			return true
-		}
-	}
-	return false
 }
 
 // holds reports whether all conditions hold but those on host, path and method.

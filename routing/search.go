@@ -7,22 +7,27 @@ import (
 
 // A site holds the rules for one host pattern.
 type site struct {
-	best    int // rank of the first rule
-	root    *node
-	regexes []leaf // paths by regular expression
+	best    int32         // rank of the first rule
+	exact   index[[]leaf] // by the whole path
+	root    *node         // patterns with parameters, and prefixes
+	regexes []leaf
 	bare    []leaf // any path
 }
 
-// A leaf is a rule where a search finds it; the lower rank wins.
+// A leaf is a rule where a search finds it. It holds what most rules are decided
+// on, so that a search rarely has to fetch the rule itself.
 type leaf struct {
-	rank int
-	rule *rule
+	rank    int32 // the lower wins
+	index   int32 // of the rule
+	methods methodSet
+	simple  bool // no further conditions, no regular expression
+	rule    *rule
 }
 
 // A node stands for the segments of a path that lead to it.
 type node struct {
-	best  int // lowest rank here and below: what a search need not enter for
-	kids  map[string]*node
+	best  int32 // lowest rank here and below: what a search need not enter for
+	kids  index[*node]
 	param *node
 	ends  []leaf // paths that end here
 	below []leaf // prefixes
@@ -30,42 +35,44 @@ type node struct {
 
 // add puts a rule in its place. Ranks come in ascending order.
 func (s *site) add(l leaf) {
-	switch l.rule.path.kind {
+	path := &l.rule.path
+	switch path.kind {
 	case noPath:
 		s.bare = append(s.bare, l)
 		return
 	case regexPath:
 		s.regexes = append(s.regexes, l)
 		return
+	case exactPath:
+		s.exact.set(path.literal, append(s.exact.at(path.literal), l))
+		return
 	}
 	if s.root == nil {
 		s.root = &node{best: l.rank}
 	}
 	n := s.root
-	for _, seg := range l.rule.path.segs {
+	for _, seg := range path.segs {
 		n = n.child(seg, l.rank)
 	}
-	if l.rule.path.kind == prefixPath {
+	if path.kind == prefixPath {
 		n.below = append(n.below, l)
 	} else {
 		n.ends = append(n.ends, l)
 	}
 }
 
-func (n *node) child(seg segment, rank int) *node {
+// child returns the node for one more segment, made if there is none.
+func (n *node) child(seg segment, rank int32) *node {
 	if seg.param {
 		if n.param == nil {
 			n.param = &node{best: rank}
 		}
 		return n.param
 	}
-	kid := n.kids[seg.literal]
+	kid := n.kids.at(seg.literal)
 	if kid == nil {
 		kid = &node{best: rank}
-		if n.kids == nil {
-			n.kids = map[string]*node{}
-		}
-		n.kids[seg.literal] = kid
+		n.kids.set(seg.literal, kid)
 	}
 	return kid
 }
@@ -76,6 +83,7 @@ func (n *node) child(seg segment, rank int) *node {
 type search struct {
 	r       *Request
 	path    string
+	method  methodSet
 	won     leaf     // its rule is nil: none yet
 	refused bool     // some rule matches in all but the method
 	collect bool     // note the methods of those
@@ -93,12 +101,13 @@ func (s *search) outcome() Outcome {
 }
 
 // beats reports whether a rule of that rank would win over the best so far.
-func (s *search) beats(rank int) bool {
+func (s *search) beats(rank int32) bool {
 	return s.won.rule == nil || rank < s.won.rank
 }
 
 // find searches the sites that the host belongs to.
 func (t *Table) find(s *search) {
+	s.method = methodOf(s.r.Method)
 	var buf [maxHost + 3]byte
 	host := appendHost(buf[:0], s.r.Host)
 	s.visit(t.exact[string(host)])
@@ -116,6 +125,7 @@ func (s *search) visit(at *site) {
 	if at == nil || !s.beats(at.best) {
 		return
 	}
+	s.try(at.exact.at(s.path))
 	if at.root != nil && strings.HasPrefix(s.path, "/") {
 		s.walk(at.root, s.path)
 	}
@@ -132,11 +142,13 @@ func (s *search) walk(n *node, rest string) {
 	if rest == "" {
 		s.try(n.ends)
 	} else {
-		seg, tail := rest[1:], ""
-		if i := strings.IndexByte(seg, '/'); i >= 0 {
-			seg, tail = seg[:i], seg[i:]
+		// Segments are so short that a loop beats IndexByte.
+		end := 1
+		for end < len(rest) && rest[end] != '/' {
+			end++
 		}
-		if kid := n.kids[seg]; kid != nil {
+		seg, tail := rest[1:end], rest[end:]
+		if kid := n.kids.at(seg); kid != nil {
 			s.walk(kid, tail)
 		}
 		if n.param != nil && seg != "" {
@@ -148,28 +160,33 @@ func (s *search) walk(n *node, rest string) {
 
 // try takes the first of the leaves that matches, if it is better than the best.
 func (s *search) try(leaves []leaf) {
-	for _, l := range leaves {
+	for i := range leaves {
+		l := &leaves[i]
 		if !s.beats(l.rank) {
 			return
 		}
-		if s.takes(l.rule) {
-			s.won = l
+		if s.takes(l) {
+			s.won = *l
 			return
 		}
 	}
 }
 
-// takes reports whether c takes the request, of which its host and, but for
+// takes reports whether l takes the request, of which its host and, but for
 // regular expressions, its path are known to match.
-func (s *search) takes(c *rule) bool {
-	if c.path.re != nil && !strings.HasPrefix(s.path, c.path.literal) {
+func (s *search) takes(l *leaf) bool {
+	c := l.rule
+	if !l.simple && c.path.kind == regexPath && !strings.HasPrefix(s.path, c.path.literal) {
 		return false
 	}
-	method := c.takesMethod(s.r.Method)
+	method := l.methods == 0 || l.methods&s.method != 0
+	if method && s.method == otherMethod && l.methods != 0 {
+		method = c.takesMethod(s.r.Method)
+	}
 	if !method && s.refused && !s.collect {
 		return false
 	}
-	if !c.holds(s.r) || c.path.re != nil && !c.path.re.MatchString(s.path) {
+	if !l.simple && (!c.holds(s.r) || c.path.kind == regexPath && !c.path.matches(s.path)) {
 		return false
 	}
 	if method {

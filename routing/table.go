@@ -27,11 +27,12 @@ import (
 // A rule with several hosts stands in the order once for each.
 //
 // Match costs a look-up for the host, one for each label that a wildcard of the
-// table has, and a walk along the segments of the path. Only these grow with
-// the number of rules: rules with the same host and path are tried in turn,
-// and so are the regular expressions of one host that rank before the best
-// match otherwise found (those that begin with ^ and a literal are run only on
-// paths that begin with it).
+// table has, and a walk along the segments of the path (along both, where one
+// rule has a literal and another a parameter). Only these grow with the number
+// of rules: rules with the same host and path are tried in turn, and so are the
+// regular expressions of one host that rank before the best match otherwise
+// found (those that begin with ^ and a literal are run only on paths that begin
+// with it).
 type Table struct {
 	rules     []*rule
 	variants  []variant // in order of precedence
@@ -63,15 +64,21 @@ func NewTable(rules []Rule) (*Table, error) {
 		return nil, err
 	}
 	slices.SortFunc(t.variants, func(a, b variant) int { return a.compare(b.standing) })
-	for rank, v := range t.variants {
-		t.site(v.host, rank).add(leaf{rank: rank, rule: v.rule})
+	for i, v := range t.variants {
+		t.site(v.host, int32(i)).add(leaf{
+			rank:    int32(i),
+			index:   int32(v.rule.index),
+			methods: methodsOf(v.rule.methods),
+			simple:  v.rule.path.kind != regexPath && v.conditions == min(1, len(v.rule.methods)),
+			rule:    v.rule,
+		})
 	}
 	return t, nil
 }
 
 // site returns what holds the rules for a host, made if there is none. Ranks
 // come in ascending order, so the first is the best.
-func (t *Table) site(h hostPattern, rank int) *site {
+func (t *Table) site(h hostPattern, rank int32) *site {
 	if h.name == "" {
 		if t.anywhere == nil {
 			t.anywhere = &site{best: rank}
@@ -101,7 +108,7 @@ func (t *Table) site(h hostPattern, rank int) *site {
 // runs of slashes merged; what follows ";" dropped from each segment; the path
 // ended at a "?" or "#" that was encoded; a %25 and two digits decoded once
 // more; a kept %2F as a separator; and all combinations of these, dot segments
-// removed after each. If one of them has another outcome or takes another rule,
+// removed at the end. If one of them has another outcome or takes another rule,
 // so that a server behind the gateway could see a request that the rule in
 // force there never saw, the outcome is Ambiguous. Of the readings with %2F as a
 // separator only those count that take a rule of higher precedence: who keeps
@@ -118,7 +125,7 @@ func (t *Table) Match(r *Request) Result {
 	}
 	switch s.outcome() {
 	case Found:
-		return Result{Outcome: Found, Route: s.won.rule.index}
+		return Result{Outcome: Found, Route: int(s.won.index)}
 	case MethodNotAllowed:
 		return Result{Outcome: MethodNotAllowed, Allow: t.allow(r)}
 	}
@@ -146,10 +153,8 @@ func (t *Table) dissent(r *Request, s *search) (c conflict, clear bool) {
 		o := search{r: r, path: path}
 		t.find(&o)
 		same := o.outcome() == s.outcome() && o.won.rule == s.won.rule
-		if bySlash && o.outcome() == Found && !same {
-			same = s.outcome() == Found && s.won.rank < o.won.rank
-		} else if bySlash {
-			same = true
+		if !same && bySlash {
+			same = o.outcome() != Found || s.outcome() == Found && s.won.rank < o.won.rank
 		}
 		if !same {
 			c = conflict{path: path, rule: o.won.rule}

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -49,9 +50,14 @@ func hosts(list ...string) (rules []Rule) {
 	return rules
 }
 
-// winner names what a table says: the rule, "-" or "405".
+// winner names what a table says: the rule, "-", "400", or "405" and what is
+// allowed. It says so if Explain says otherwise.
 func winner(rules []Rule, table *Table, r *Request) string {
-	switch res := table.Match(r); res.Outcome {
+	res := table.Match(r)
+	if fault := contradiction(res, table.Explain(r)); fault != "" {
+		return fault
+	}
+	switch res.Outcome {
 	case Found:
 		return rules[res.Route].Name
 	case MethodNotAllowed:
@@ -60,6 +66,23 @@ func winner(rules []Rule, table *Table, r *Request) string {
 		return "400"
 	}
 	return "-"
+}
+
+// contradiction returns what why says other than res, or "".
+func contradiction(res Result, why []Why) string {
+	taken, seen := false, map[int]bool{}
+	for _, w := range why {
+		switch late := strings.HasPrefix(w.Reason, "precedence:"); {
+		case w.Taken != (res.Outcome == Found && res.Route == w.Route):
+			return fmt.Sprintf("%+v, but %+v", res, w)
+		case w.Taken == (w.Reason != ""), seen[w.Route]:
+			return fmt.Sprintf("a wrong reason: %+v", w)
+		case late && !taken && res.Outcome != Ambiguous:
+			return fmt.Sprintf("out of order: %+v", w)
+		}
+		taken, seen[w.Route] = taken || w.Taken, true
+	}
+	return ""
 }
 
 // eachOrder runs f on the rules as they are and in reverse: only ties may
@@ -74,7 +97,7 @@ func eachOrder(t *testing.T, rules []Rule, f func(rules []Rule, table *Table)) {
 
 func TestMatchPath(t *testing.T) {
 	rules := paths("/", "/x", "/x/", "/x/*", "/x/y/*", "/x/{id}", "/x/{id}/z", "/x/y/{id}", "/x/{a}/{b}",
-		"/{t}/x/*", "/p/{id}/*", "/p/me/*", "re:^/r/[0-9]+$", "re:[.]php$", "/r/*", "/r/7", "/ü b/*", "/%7Bk%7D", "/50%25")
+		"/{t}/x/*", "/p/{id}/*", "/p/me/*", "re:^/r/[0-9]+$", "re:[.]php$", "/r/*", "/r/7", "/{a}/{b}/{c}/*", "/ü b/*", "/%7Bk%7D", "/50%25")
 	for path, want := range map[string]string{
 		"/":              "/",
 		"/x":             "/x",
@@ -86,7 +109,6 @@ func TestMatchPath(t *testing.T) {
 		"/x/y":           "/x/{id}",
 		"/x/y/":          "/x/y/*",
 		"/x/y/z":         "/x/y/{id}", // as literal as /x/{id}/z, and earlier
-		"/x/y/z/w":       "/x/y/*",
 		"/x//":           "/x/*",
 		"/xy":            "-",
 		"/q/x":           "/{t}/x/*",
@@ -99,6 +121,9 @@ func TestMatchPath(t *testing.T) {
 		"/p/me":          "/p/me/*",
 		"/p/me/2":        "/p/me/*",
 		"/p/":            "-",
+		"/x/y/z/w":       "/x/y/*", // two literals against three segments
+		"/r/1/2":         "/r/*",
+		"/n/1/2/3":       "/{a}/{b}/{c}/*",
 		"/r/1":           "re:^/r/[0-9]+$",
 		"/r/7":           "/r/7",
 		"/r/a":           "/r/*",

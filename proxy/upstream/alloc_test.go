@@ -8,7 +8,7 @@ import (
 // TestNoAllocations bounds what calls in the steady state allocate, over many
 // so that a stray allocation of the runtime does not count.
 func TestNoAllocations(t *testing.T) {
-	p := benchPool(t, echoServer(t, benchHead))
+	p := benchPool(t, echoServer(t, 1, benchHead))
 	var c Call
 	benchRequest(&c)
 	for range 10 {

@@ -1,16 +1,20 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net"
+	"strings"
+	"syscall"
 	"testing"
 )
 
 const benchHead = "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Tue, 24 Nov 2026 04:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!"
 
-// echoServer answers every read with the same bytes and allocates nothing per
-// request.
-func echoServer(tb testing.TB, answer string) string {
+// echoServer answers requests of a size or more with the same bytes and
+// allocates nothing for it.
+func echoServer(tb testing.TB, size int, answer string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -26,8 +30,11 @@ func echoServer(tb testing.TB, answer string) string {
 				defer c.Close()
 				in, out := make([]byte, 4096), []byte(answer)
 				for {
-					if _, err := c.Read(in); err != nil {
-						return
+					for got := 0; got < size; {
+						n, err := c.Read(in)
+						if got += n; err != nil {
+							return
+						}
 					}
 					if _, err := c.Write(out); err != nil {
 						return
@@ -73,8 +80,19 @@ func oneCall(tb testing.TB, c *Call, p *Pool) {
 	c.Close()
 }
 
+// cpu reports the processor time of the whole process, target included.
+func cpu(b *testing.B) func() {
+	var from, to syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &from)
+	return func() {
+		syscall.Getrusage(syscall.RUSAGE_SELF, &to)
+		spent := to.Utime.Nano() + to.Stime.Nano() - from.Utime.Nano() - from.Stime.Nano()
+		b.ReportMetric(float64(spent)/float64(b.N), "cpu-ns/op")
+	}
+}
+
 func BenchmarkCall(b *testing.B) {
-	p := benchPool(b, echoServer(b, benchHead))
+	p := benchPool(b, echoServer(b, 1, benchHead))
 	var c Call
 	benchRequest(&c)
 	b.ReportAllocs()
@@ -84,8 +102,10 @@ func BenchmarkCall(b *testing.B) {
 }
 
 func BenchmarkCallParallel(b *testing.B) {
-	p := benchPool(b, echoServer(b, benchHead))
+	p := benchPool(b, echoServer(b, 1, benchHead))
 	b.ReportAllocs()
+	b.ResetTimer()
+	defer cpu(b)()
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
 		var c Call
@@ -98,7 +118,8 @@ func BenchmarkCallParallel(b *testing.B) {
 
 // BenchmarkNetConn is the floor: the same bytes over a bare net.Conn.
 func BenchmarkNetConn(b *testing.B) {
-	url := echoServer(b, benchHead)
+	url := echoServer(b, 1, benchHead)
+	defer cpu(b)()
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
 		c, err := net.Dial("tcp", url[len("http://"):])
@@ -117,6 +138,71 @@ func BenchmarkNetConn(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkPost sends 1 KiB at hand, and from a reader that may block.
+func BenchmarkPost(b *testing.B) {
+	for name, atHand := range map[string]bool{"hand": true, "stream": false} {
+		b.Run(name, func(b *testing.B) {
+			p := benchPool(b, echoServer(b, 1024, benchHead))
+			b.ReportAllocs()
+			b.ResetTimer()
+			defer cpu(b)()
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				var c Call
+				benchRequest(&c)
+				data := make([]byte, 1024)
+				var r bytes.Reader
+				c.Body, c.Request.ContentLength, c.BodyAtHand = &r, 1024, atHand
+				for pb.Next() {
+					r.Reset(data)
+					if err := c.Do(p); err != nil {
+						b.Error(err)
+					}
+					c.Close()
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkRelay has 1 MiB bodies moved by the kernel.
+func BenchmarkRelay(b *testing.B) {
+	const size = 1 << 20
+	p := benchPool(b, echoServer(b, 1, "HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n"+strings.Repeat("x", size)))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			io.Copy(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c})
+			c.Close()
+		}
+	}()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	var c Call
+	benchRequest(&c)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	b.ResetTimer()
+	defer cpu(b)()
+	for range b.N {
+		if err := c.Do(p); err != nil {
+			b.Fatal(err)
+		}
+		if n, err := c.WriteTo(client); err != nil || n != size {
+			b.Fatal(n, err)
+		}
+		c.Close()
+	}
 }
 
 func BenchmarkHead(b *testing.B) {

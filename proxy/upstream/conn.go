@@ -63,6 +63,7 @@ type conn struct {
 	step func(fd uintptr) bool // trip's, made once
 	look func(fd uintptr)      // quiet's, made once
 	seen error                 // by look
+	one  [1]byte               // to read into what is not wanted
 }
 
 // past is a deadline that makes blocked reads and writes return.
@@ -104,17 +105,11 @@ func (c *conn) quiet() bool {
 	return c.seen == unix.EAGAIN
 }
 
+// lookStep reads, not peeks: what there is to read ends the connection.
 func (c *conn) lookStep(fd uintptr) {
-	var b [1]byte
-	for {
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if err == unix.EINTR {
-			continue
-		}
-		if c.seen = err; err == nil {
-			c.seen = errUnquiet
-		}
-		return
+	_, err := read(fd, c.one[:])
+	if c.seen = err; err == nil {
+		c.seen = errUnquiet
 	}
 }
 
@@ -125,7 +120,7 @@ func (c *conn) drained() bool {
 		return true
 	}
 	c.socket.probe = true
-	n, err := c.tls.Read(c.socket.one[:])
+	n, err := c.tls.Read(c.one[:])
 	c.socket.probe = false
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -135,7 +130,6 @@ func (c *conn) drained() bool {
 type socket struct {
 	net.Conn
 	probe bool
-	one   [1]byte
 }
 
 func (s *socket) Read(p []byte) (int, error) {

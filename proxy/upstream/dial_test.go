@@ -244,7 +244,7 @@ func TestTLSLeftOver(t *testing.T) {
 	c.Close()
 	wantStats(t, p, 1, 1, 2, 0)
 	close(now)
-	eventually(t, "the poison arrives", func() bool { return !p.idle[0].quiet() })
+	eventually(t, "the poison arrives", func() bool { return spoiled(p.idle[0]) })
 	must(t, c, p)
 	wantBody(t, c, "ok")
 	c.Close()

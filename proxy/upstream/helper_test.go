@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long a test waits for what must happen.
@@ -277,6 +279,13 @@ func wantStats(t *testing.T, p *Pool, open, idle int, dials, reuses uint64) {
 	if got := p.Stats(); got != want {
 		t.Fatalf("stats are %+v; want %+v", got, want)
 	}
+}
+
+// spoiled reports whether anything came on an unused connection, and leaves it
+// there.
+func spoiled(c *conn) bool {
+	_, err := c.peek()
+	return err != unix.EAGAIN
 }
 
 func fieldString(fields []Field) string {

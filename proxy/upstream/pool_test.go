@@ -66,7 +66,7 @@ func TestUnquiet(t *testing.T) {
 				must(t, c, p)
 				c.Close()
 				close(now)
-				eventually(t, "the target spoils the connection", func() bool { return !p.idle[0].quiet() })
+				eventually(t, "the target spoils the connection", func() bool { return spoiled(p.idle[0]) })
 				if stream {
 					c = post(strings.NewReader("body"), 4)
 				}

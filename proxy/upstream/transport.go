@@ -98,6 +98,7 @@ func (t *Transport) Run(ctx context.Context) error {
 			t.closeIdle()
 			return nil
 		case <-t.wake:
+			calm = 0
 		case <-timer.C:
 		}
 		now := t.now()
