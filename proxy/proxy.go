@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,7 +132,7 @@ func (x *Exchange) match() error {
 			return &Problem{Status: 400, Detail: err.Error(), Type: "http_request_error"}
 		}
 		r.Path, ambiguous = normal, amb
-		x.dotted = hasDots(path) && !bytes.Equal(path, normal)
+		x.dotted = hasDots(path)
 	}
 	x.probe = routing.Request{
 		Host: view(r.Host), Path: view(r.Path), Query: view(query), Method: view(r.Method),
@@ -140,9 +141,23 @@ func (x *Exchange) match() error {
 	return x.take(x.gen.table.Match(&x.probe))
 }
 
-// hasDots reports whether a path may have dot segments.
+// hasDots reports whether a path has dot segments (RFC 3986, section 3.3),
+// spelled in whatever way.
 func hasDots(path []byte) bool {
-	return bytes.Contains(path, []byte("/.")) || bytes.Contains(path, []byte("%2e")) || bytes.Contains(path, []byte("%2E"))
+	for rest := path; len(rest) > 0; {
+		segment := rest[1:] // behind the slash
+		if i := bytes.IndexByte(segment, '/'); i >= 0 {
+			segment = segment[:i]
+		}
+		rest = rest[1+len(segment):]
+		if len(segment) == 0 || len(segment) > len("%2e%2e") || segment[0] != '.' && segment[0] != '%' {
+			continue
+		}
+		if dots := strings.ReplaceAll(strings.ToLower(view(segment)), "%2e", "."); dots == "." || dots == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *Exchange) take(found routing.Result) error {
