@@ -22,6 +22,8 @@ type accessLog struct {
 
 	mu      sync.Mutex
 	pending []byte
+	second  int64  // the second that stamp is of
+	stamp   []byte // as RFC 3339 has it, up to the fraction
 }
 
 const (
@@ -76,7 +78,7 @@ func (l *accessLog) add(x *Exchange, status int, took time.Duration) {
 	case x.gen.sampling.Format == "text":
 		l.pending = appendText(l.pending, x, status)
 	default:
-		l.pending = appendLine(l.pending, x, status, took)
+		l.pending = appendLine(l.appendTime(l.pending, x.start), x, status, took)
 	}
 	wake := before < flushAt && len(l.pending) >= flushAt
 	l.mu.Unlock()
@@ -88,10 +90,19 @@ func (l *accessLog) add(x *Exchange, status int, took time.Duration) {
 	}
 }
 
+// appendTime begins a line. Most of a time is the same as in the line before.
+func (l *accessLog) appendTime(b []byte, at time.Time) []byte {
+	if second := at.Unix(); second != l.second || l.stamp == nil {
+		l.second = second
+		l.stamp = at.UTC().AppendFormat(l.stamp[:0], "2006-01-02T15:04:05.")
+	}
+	ms := at.Nanosecond() / 1e6
+	b = append(append(b, `{"time":"`...), l.stamp...)
+	return append(b, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
+}
+
 func appendLine(b []byte, x *Exchange, status int, took time.Duration) []byte {
 	r := &x.Request
-	b = append(b, `{"time":"`...)
-	b = x.start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
 	b = append(b, `","request_id":"`...)
 	b = append(b, x.id...)
 	b = append(b, `","client_ip":"`...)
@@ -173,7 +184,12 @@ func pathOf(target []byte) []byte {
 func appendJSON(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
-	for i := 0; i < len(s); {
+	plain := 0
+	for plain < len(s) && s[plain] >= ' ' && s[plain] < 0x7f && s[plain] != '"' && s[plain] != '\\' {
+		plain++
+	}
+	b = append(b, s[:plain]...)
+	for i := plain; i < len(s); {
 		c := s[i]
 		switch {
 		case c == '"' || c == '\\':

@@ -158,7 +158,9 @@ type flusher interface{ Flush() error }
 // that net.TCPConn moves without copying (splice). A body of unknown length is
 // flushed after each read if w has a Flush method that returns an error.
 //
-// An *Error is the target's fault, or Cancel's; any other error is w's.
+// An *Error is the target's fault, or Cancel's; any other error is w's. Time
+// runs only while the target is waited for: a w that blocks is its owner's to
+// bound, and to make return after Cancel.
 func (c *Call) WriteTo(w io.Writer) (int64, error) {
 	var flush flusher
 	if c.Response.ContentLength < 0 {

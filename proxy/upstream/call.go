@@ -329,6 +329,7 @@ func (c *Call) Reset() {
 	c.Response = Response{}
 	if len(c.in) > keptBuffer {
 		c.in = nil
+		clear(c.head.fields[:cap(c.head.fields)])
 	}
 	if cap(c.out) > keptBuffer {
 		c.out = nil

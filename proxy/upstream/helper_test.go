@@ -190,6 +190,9 @@ func answers(all ...string) func(p *peer) {
 // pool makes a pool on a running Transport.
 func pool(t testing.TB, cfg Config) *Pool {
 	t.Helper()
+	if cfg.Connect == 0 {
+		cfg.Connect = patience // a busy machine takes long over a handshake
+	}
 	tr := NewTransport()
 	p, err := tr.Pool(cfg)
 	if err != nil {

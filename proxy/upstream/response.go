@@ -92,7 +92,7 @@ func (c *Call) frame() error {
 		if len(c.Request.Upgrade) == 0 {
 			return errUnasked
 		}
-		if !equalFoldBytes(h.upgrade, c.Request.Upgrade) {
+		if h.http10 || !equalFoldBytes(h.upgrade, c.Request.Upgrade) {
 			return errOtherUpgrade
 		}
 		c.mode = bodyUpgrade

@@ -275,8 +275,8 @@ func (c *Call) bodyFailed(err error) {
 
 // RequestSent reports whether the whole request, with its body, is written or
 // on the point of being so. When it is false after a Do without error, a final
-// response came first, the rest of the body is not read from Request.Body, and
-// the connection it comes from is out of step.
+// response came first and the rest of the body stays unread in Request.Body: the
+// client's connection cannot serve another request.
 func (c *Call) RequestSent() bool {
 	state := c.sender.state.Load()
 	return state == sendLast || state == sendDone

@@ -85,7 +85,8 @@ func (t *Transport) enlist(p *Pool) {
 
 // Run ends calls whose time is over and closes connections unused for too
 // long, until ctx is done; it then closes the unused connections and returns
-// nil. It is to be called once.
+// nil. Calls that end later still pool their connections, for Release to close.
+// It is to be called once.
 func (t *Transport) Run(ctx context.Context) error {
 	timer := time.NewTimer(sweepTick)
 	defer timer.Stop()

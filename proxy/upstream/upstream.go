@@ -35,7 +35,7 @@ type Config struct {
 
 	Connect  time.Duration // to resolve, connect and finish the TLS handshake; 0: 1 s
 	Header   time.Duration // from the last byte of the request to the final response head; 0: unbounded
-	Idle     time.Duration // between two reads of a response body; 0: unbounded
+	Idle     time.Duration // between two reads of a response body, and for one write of a streamed request body; 0: unbounded
 	PoolIdle time.Duration // how long an unused connection is kept; 0: 55 s
 
 	MaxConnections  int // open at once; 0: unbounded
