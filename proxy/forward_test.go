@@ -183,6 +183,7 @@ func TestRewrite(t *testing.T) {
 		{"strip", Rewrite{StripPrefix: "/api"}, "/api/users?x=1", "/api/users", "/users?x=1"},
 		{"strip all", Rewrite{StripPrefix: "/api/"}, "/api", "/api", "/"},
 		{"not inside a segment", Rewrite{StripPrefix: "/api"}, "/apis/x", "/apis/x", "/apis/x"},
+		{"strip all, then add", Rewrite{StripPrefix: "/api", AddPrefix: "/v2"}, "/api", "/api", "/v2"},
 		{"add", Rewrite{AddPrefix: "/v2"}, "/x", "/x", "/v2/x"},
 		{"strip, then add", Rewrite{StripPrefix: "/api", AddPrefix: "/v2/"}, "/api/x", "/api/x", "/v2/x"},
 		{"replace", Rewrite{Replace: Replace{From: `re:^/u/(\d+)$`, To: "/users/$1/show"}}, "/u/42", "/u/42", "/users/42/show"},

@@ -43,13 +43,11 @@ func newRewriter(spec Rewrite) (*rewriter, error) {
 	return w, nil
 }
 
-// path is what becomes of the normal form of a path.
+// path is what becomes of the normal form of a path: "" where nothing is left
+// of it, which tells a folder's own name from what is in the folder.
 func (w *rewriter) path(path string) string {
 	if rest, ok := strings.CutPrefix(path, w.strip); ok && w.strip != "" && (rest == "" || rest[0] == '/') {
 		path = rest
-		if path == "" {
-			path = "/"
-		}
 	}
 	if w.from != nil {
 		if path = w.from.ReplaceAllString(path, w.to); path == "" || path[0] != '/' {
@@ -82,7 +80,7 @@ func (x *Exchange) rewrite() {
 	case !x.dotted:
 		return
 	}
-	target := appendEscaped(make([]byte, 0, len(path)+len(r.Query)+1), path)
+	target := appendEscaped(make([]byte, 0, len(path)+len(r.Query)+2), first(path, "/"))
 	if len(r.Query) > 0 {
 		target = append(append(target, '?'), r.Query...)
 	}

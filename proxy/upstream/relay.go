@@ -15,6 +15,7 @@ type relay struct {
 	idle     int64
 	hard     int64
 	received uint64 // on the connection, when last asked
+	all      uint64 // what that is when the whole body has come
 }
 
 // relay has w take the rest of the body from the connection.
@@ -43,7 +44,11 @@ func (c *Call) relay(w io.ReaderFrom) (int64, error) {
 func (c *Call) startRelay() {
 	cn, p := c.conn, c.pool
 	if at := c.until(p.cfg.Idle); at > 0 {
-		r := relay{on: true, idle: int64(p.cfg.Idle), hard: c.hard, received: cn.received()}
+		received, unread := cn.received()
+		r := relay{
+			on: true, idle: int64(p.cfg.Idle), hard: c.hard,
+			received: received, all: received - unread + uint64(c.rest),
+		}
 		p.mu.Lock()
 		cn.relay = r
 		p.mu.Unlock()
@@ -94,9 +99,8 @@ func (c *conn) relayAlive(now int64) bool {
 	if r.hard > 0 && r.hard < now {
 		return false
 	}
-	n, _ := c.peek()
-	received := c.received()
-	if n <= 0 && received == r.received {
+	received, unread := c.received()
+	if unread == 0 && received == r.received && received < r.all {
 		return false
 	}
 	r.received = received
@@ -108,13 +112,18 @@ func (c *conn) relayAlive(now int64) bool {
 	return true
 }
 
-// received is how many bytes have come on the connection in its life.
-func (c *conn) received() (n uint64) {
+// received is how many bytes have come on the connection in its life, and how
+// many of them nobody has read yet.
+func (c *conn) received() (all, unread uint64) {
 	c.raw.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil {
-			n = info.Bytes_received
+		// In this order unread is not more than what belongs to all, or else the
+		// relay could seem to be over too early.
+		if n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
+			unread = uint64(n)
+		}
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			all = info.Bytes_received
 		}
 	})
-	return n
+	return all, unread
 }

@@ -96,7 +96,7 @@ func TestTimeouts(t *testing.T) {
 // Idle while the kernel moves the body, with and without bytes to move.
 func TestSlowTakerIsNotBlamed(t *testing.T) {
 	const size = 64 << 20
-	p := pool(t, Config{Idle: soon, URL: serve(t, func(p *peer) {
+	p := pool(t, Config{Idle: 10 * soon, URL: serve(t, func(p *peer) {
 		p.request()
 		p.send("HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n")
 		b := make([]byte, 1<<20)
@@ -135,7 +135,7 @@ func TestSlowTakerIsNotBlamed(t *testing.T) {
 	// The sweeper renews the phase by itself: seeing it do so often is seeing
 	// the time pass.
 	var last int64
-	for n := 0; n < 5; {
+	for n := 0; n < 3; {
 		eventually(t, "the phase is renewed", func() bool {
 			at := cn.head.at.Load()
 			renewed := at != last && at > 0
