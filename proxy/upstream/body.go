@@ -53,6 +53,10 @@ func (c *Call) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
+// Trailers returns the trailer section, once Read has returned io.EOF or
+// WriteTo has returned.
+func (c *Call) Trailers() []Field { return c.Response.Trailer }
+
 func (c *Call) readLength(p []byte) (int, error) {
 	if c.rest == 0 {
 		return 0, io.EOF

@@ -231,6 +231,14 @@ func (c *Call) until(d time.Duration) int64 {
 	return at
 }
 
+// Extend replaces Request.Deadline for what is left of a call whose Do has
+// returned; zero for none.
+func (c *Call) Extend(deadline time.Time) {
+	if c.pool != nil {
+		c.hard = c.pool.t.at(deadline)
+	}
+}
+
 // Cancel ends the call from any goroutine, at any time: a Do, Read or WriteTo
 // returns an *Error with Canceled and err in it. Before Do it stops the Do to
 // come; after Close it does nothing, so that it never meets a connection that
