@@ -1,0 +1,63 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/sluice-edge/sluice/routing"
+)
+
+// finish ends the exchange: lets go of its connections, counts it and logs it.
+func (p *Proxy) finish(x *Exchange) {
+	status, took := x.Response.Status, time.Since(x.start)
+	x.discardResponse()
+	_ = x.call.Close() // from here on nobody else reads the request's body
+	stats := p.stats.none
+	if x.route != nil {
+		stats = x.route.stats
+	}
+	stats.observe(x.Request.Method, status, took)
+	p.stats.bytesIn.AddInt64(x.requestIn.read)
+	p.stats.bytesOut.AddInt64(x.bytesOut)
+	p.access.add(x, status, took)
+	p.stats.inFlight.Add(-1)
+	p.release(x)
+}
+
+// release makes x ready for the next exchange.
+func (p *Proxy) release(x *Exchange) {
+	if x.conn != nil {
+		x.conn.Detach()
+	}
+	_ = x.call.Close()
+	if x.mirrorOf != nil {
+		x.mirrorOf.drop() // the body did not come to its end
+	}
+	if x.cancel != nil {
+		x.cancel(nil)
+	}
+	x.recycle()
+	p.exchanges.Put(x)
+}
+
+func (x *Exchange) recycle() {
+	fields, header, arena, out, path := x.Request.Fields[:0], x.Response.Header.Fields[:0], x.arena[:0], x.out[:0], x.path[:0]
+	x.call.Reset()
+	x.Request, x.Response = Request{Fields: fields}, Response{Header: Header{Fields: header}}
+	x.gen, x.route, x.probe, x.conn, x.mirrorOf = nil, nil, routing.Request{}, nil, nil
+	x.backend, x.target, x.host, x.problem, x.forward, x.id, x.err = "", "", "", "", nil, nil, nil
+	x.deadline, x.start = time.Time{}, time.Time{}
+	x.dotted, x.closeAfter, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0
+	x.requestIn, x.memory, x.stream = requestBody{}, memoryBody{}, responseStream{}
+	x.replay.Reset(nil)
+	x.arena, x.out, x.path = arena, out, path
+	x.canceled, x.cancel, x.ctx = nil, nil, nil
+}
+
+// discardResponse drops the response that x has.
+func (x *Exchange) discardResponse() {
+	r := &x.Response
+	if r.Body != nil {
+		_ = r.Body.Close() // what was read is what counts
+	}
+	*r = Response{Header: Header{Fields: r.Header.Fields[:0]}}
+}
