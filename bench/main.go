@@ -174,6 +174,7 @@ func start(dir string, r rival, addr string) (stop func(), pid int, err error) {
 
 type result struct {
 	perRequest float64 // CPU µs
+	user       float64 // of these, outside the kernel
 	perSecond  float64
 	p99        string
 	rss        int // KiB
@@ -199,12 +200,12 @@ func measure(dir string, r rival) (result, error) {
 	if _, err := load(time.Second); err != nil {
 		return result{}, err
 	}
-	before := cpu(pid)
+	userBefore, systemBefore := cpu(pid)
 	out, err := load(*duration)
 	if err != nil {
 		return result{}, err
 	}
-	used := cpu(pid) - before
+	userAfter, systemAfter := cpu(pid)
 	if bad := badLine.FindString(out); bad != "" {
 		return result{}, fmt.Errorf("the load saw %s", bad)
 	}
@@ -213,7 +214,8 @@ func measure(dir string, r rival) (result, error) {
 	if requests == 0 {
 		return result{}, fmt.Errorf("no requests in %q", out)
 	}
-	return result{used.Seconds() * 1e6 / requests, rate, sub(p99Line, out), rss(pid)}, nil
+	user, system := (userAfter-userBefore).Seconds()*1e6/requests, (systemAfter-systemBefore).Seconds()*1e6/requests
+	return result{user + system, user, rate, sub(p99Line, out), rss(pid)}, nil
 }
 
 func sub(re *regexp.Regexp, s string) string {
@@ -241,15 +243,16 @@ func group(pid int) []string {
 }
 
 // cpu is the CPU time that the process group of pid has used.
-func cpu(pid int) time.Duration {
-	ticks := 0
+func cpu(pid int) (user, system time.Duration) {
+	const tick = 10 * time.Millisecond // USER_HZ is 100
 	for _, s := range group(pid) {
 		f := strings.Fields(s)
-		user, _ := strconv.Atoi(f[11])
-		system, _ := strconv.Atoi(f[12])
-		ticks += user + system
+		u, _ := strconv.Atoi(f[11])
+		k, _ := strconv.Atoi(f[12])
+		user += time.Duration(u) * tick
+		system += time.Duration(k) * tick
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+	return user, system
 }
 
 func rss(pid int) int {
@@ -263,7 +266,7 @@ func rss(pid int) int {
 
 func report(rivals []rival, results map[string][]result) {
 	fmt.Printf("%d connections, %d-byte responses, median of %d rounds of %v in turn\n\n", *connections, *size, *rounds, *duration)
-	fmt.Printf("%-10s %14s %12s %10s %10s %8s\n", "", "CPU µs/request", "requests/s", "p99", "RSS KiB", "× haproxy")
+	fmt.Printf("%-10s %14s %8s %12s %10s %10s %8s\n", "", "CPU µs/request", "of user", "requests/s", "p99", "RSS KiB", "× haproxy")
 	median := func(name string) result {
 		all := slices.Clone(results[name])
 		slices.SortFunc(all, func(a, b result) int { return cmp.Compare(a.perRequest, b.perRequest) })
@@ -279,6 +282,6 @@ func report(rivals []rival, results map[string][]result) {
 		if base > 0 {
 			ratio = fmt.Sprintf("%.2f", m.perRequest/base)
 		}
-		fmt.Printf("%-10s %14.1f %12.0f %10s %10d %8s\n", r.name, m.perRequest, m.perSecond, m.p99, m.rss, ratio)
+		fmt.Printf("%-10s %14.1f %8.1f %12.0f %10s %10d %8s\n", r.name, m.perRequest, m.user, m.perSecond, m.p99, m.rss, ratio)
 	}
 }

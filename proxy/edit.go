@@ -27,7 +27,7 @@ func newEdit(spec HeaderEdit) (edit, error) {
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			value := values[name]
 			if err := errors.Join(checkName(name), checkValue(value)); err != nil {
-				faults = append(faults, &SpecError{part + "." + name, err})
+				faults = append(faults, &SpecError{below(part, name), err})
 			}
 			f := Field{Name: []byte(name), Value: []byte(value)}
 			if part == "set" {

@@ -52,6 +52,7 @@ func (p *Proxy) Explain(g *Generation, probe Probe) (e Explanation) {
 	}()
 	x.identify()
 	err := x.match()
+	e.Path = string(x.Request.Path)
 	e.Rules = g.table.Explain(&x.probe)
 	if err == nil {
 		err = x.admit()
@@ -99,7 +100,7 @@ func (e *Explanation) forwarded(x *Exchange, h *httpBackend) {
 }
 
 func (e *Explanation) fill(x *Exchange) {
-	e.Path, e.Client, e.Backend = string(x.Request.Path), x.Request.ClientIP.String(), x.backend
+	e.Client, e.Backend = x.Request.ClientIP.String(), x.backend
 	if r := x.route; r != nil {
 		e.Route, e.Timeout, e.MaxBody = r.name, r.timeout, r.maxBody
 		if r.mirror != nil {

@@ -17,6 +17,9 @@ type clientConn interface {
 	Detach()
 	// BodyReceived reports whether reading the request's body will not block.
 	BodyReceived() bool
+	// BodyFault is what the client did wrong in the request's body, nil if
+	// nothing.
+	BodyFault() error
 }
 
 // Handle serves one HTTP/1 exchange. It is a fasthttp.RequestHandler for a

@@ -25,12 +25,16 @@ func newRespond(s Setup) (Backend, error) {
 		return nil, &SpecError{"body", fmt.Errorf("status %d has no body", spec.Status)}
 	}
 	typed := spec.Body == ""
+	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(spec.Headers)) {
 		if err := errors.Join(checkName(name), checkValue(spec.Headers[name])); err != nil {
-			return nil, &SpecError{"headers." + name, err}
+			faults = append(faults, &SpecError{below("headers", name), err})
 		}
 		typed = typed || strings.EqualFold(name, "Content-Type")
 		b.fields = append(b.fields, Field{Name: []byte(name), Value: []byte(spec.Headers[name])})
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
 	}
 	if !typed {
 		b.fields = append(b.fields, Field{Name: []byte("Content-Type"), Value: []byte("text/plain; charset=utf-8")})

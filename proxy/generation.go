@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +65,15 @@ type SpecError struct {
 
 func (e *SpecError) Error() string { return e.Path + ": " + e.Err.Error() }
 func (e *SpecError) Unwrap() error { return e.Err }
+
+// below extends a YAML path by a key, quoted where it could be taken for more
+// than one.
+func below(path, key string) string {
+	if key == "" || strings.ContainsAny(key, `.[]"\ `) {
+		return path + "[" + strconv.Quote(key) + "]"
+	}
+	return path + "." + key
+}
 
 // ErrReported is what Setup.Decode returns when it has told the operator
 // already.
@@ -131,7 +142,7 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 	type reference struct{ path, name string }
 	var refs []reference
 	for _, name := range sortedNames(specs) {
-		spec, path := specs[name], "backends."+name
+		spec, path := specs[name], below("backends", name)
 		if spec.Kind == "" {
 			spec.Kind = "http"
 		}
@@ -219,9 +230,6 @@ func (b *builder) route(path string, spec *Route) *route {
 	}
 	if m := spec.Mirror; m != nil {
 		r.mirror, r.mirrorShare = b.named(path+".mirror.backend", m.Backend), m.Percent
-		if m.Percent == 0 {
-			r.mirrorShare = 1
-		}
 	}
 	var err error
 	if r.rewrite, err = newRewriter(spec.Rewrite); err != nil {

@@ -51,6 +51,9 @@ func newHTTP(s Setup) (Backend, error) {
 			return nil, &SpecError{"fallback.backend", errors.New("a backend cannot be its own fallback")}
 		}
 	}
+	if f := spec.Fallback; f.Backend != "" && (f.Status != 0 || f.Body != "") {
+		return nil, &SpecError{"fallback", errors.New("a backend and a status or body exclude each other")}
+	}
 	if len(spec.Targets) == 0 {
 		return nil, &SpecError{"targets", errors.New("at least one target is needed")}
 	}

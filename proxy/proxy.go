@@ -229,6 +229,11 @@ type httpDate struct {
 
 // answer turns err into x's response.
 func (p *Proxy) answer(x *Exchange, err error) {
+	if x.conn != nil && x.requestIn.from != nil {
+		if fault := x.conn.BodyFault(); fault != nil {
+			err = fault
+		}
+	}
 	problem := problemOf(err)
 	x.err, x.problem = err, problem.Type
 	if problem.Status >= 500 && problem.Err != nil && !errors.As(err, new(*upstream.Error)) {

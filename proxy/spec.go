@@ -35,6 +35,9 @@ type Mirror struct {
 	Percent float64 `yaml:"percent" unit:"percent" doc:"how many of the requests" default:"100%"`
 }
 
+// SetDefaults mirrors every request where nothing is said.
+func (m *Mirror) SetDefaults() { m.Percent = 1 }
+
 // Rewrite changes the target of a request, in this order: strip_prefix,
 // replace, add_prefix.
 type Rewrite struct {

@@ -269,8 +269,8 @@ func TestSplitAndMirror(t *testing.T) {
 		Backends: backends(map[string]any{"a": Respond{Body: "a"}, "b": Respond{Body: "b"}, "shadow": to(shadow), "dead": to(nowhere(t)), "real": to(origin(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))}),
 		Routes: []Route{
 			{Name: "split", Match: routing.Match{Path: "/split"}, Split: []Share{{"a", 1}, {"b", 1}}},
-			{Name: "mirror", Match: routing.Match{Path: "/mirror"}, Backend: "real", Mirror: &Mirror{Backend: "shadow"}},
-			{Name: "dead", Match: routing.Match{Path: "/dead"}, Backend: "real", Mirror: &Mirror{Backend: "dead"}},
+			{Name: "mirror", Match: routing.Match{Path: "/mirror"}, Backend: "real", Mirror: &Mirror{Backend: "shadow", Percent: 1}},
+			{Name: "dead", Match: routing.Match{Path: "/dead"}, Backend: "real", Mirror: &Mirror{Backend: "dead", Percent: 1}},
 		},
 	})
 	seen := map[string]int{}
@@ -375,7 +375,7 @@ func TestBuildFaults(t *testing.T) {
 		}
 		got = append(got, fault.Path)
 	}
-	want := []string{"backends.none.targets", "backends.to.to", "backends.web.targets[0].url", "backends.words.headers.A b", "routes[0].backend", "routes[1].name", "routes[1]", "routes[2]", "routes[2].mirror.backend", "routes[2].rewrite.strip_prefix", "routes[0].match.path"}
+	want := []string{"backends.none.targets", "backends.to.to", "backends.web.targets[0].url", `backends.words.headers["A b"]`, "routes[0].backend", "routes[1].name", "routes[1]", "routes[2]", "routes[2].mirror.backend", "routes[2].rewrite.strip_prefix", "routes[0].match.path"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("faults at\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -10,7 +10,7 @@ import (
 // Paths says how paths are read into the normal form that routes are compared
 // with. It never changes what is forwarded.
 type Paths struct {
-	EncodedSlash string `yaml:"encoded_slash" doc:"reject: 400 for %2F in a path; keep: %2F is a part of its segment, never a separator"`
+	EncodedSlash string `yaml:"encoded_slash" enum:"reject|keep" doc:"reject: 400 for %2F in a path; keep: %2F is a part of its segment, never a separator"`
 	MergeSlashes bool   `yaml:"merge_slashes" doc:"read // as / when routes are compared"`
 }
 

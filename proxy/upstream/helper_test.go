@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // leaks returns the stacks of this package's goroutines that do not end.
 func leaks() string {
 	buf := make([]byte, 1<<20)
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // lint:sleep polls
 		var left []string
 		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 			if strings.Contains(g, "proxy/upstream.") && !strings.Contains(g, "TestMain") {
@@ -48,7 +48,7 @@ func leaks() string {
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) { // lint:sleep polls
 		if time.Now().After(end) {
 			t.Fatalf("never happened: %s", what)
 		}

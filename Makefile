@@ -1,0 +1,82 @@
+# make run | test | check | bench | fuzz | soak | cover | build
+# Everything is set up by what needs it: Go and make are enough.
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+FUZZTIME    ?= 30s
+
+.PHONY: run build test check bench fuzz soak cover compiler gofmt vet staticcheck vulnerabilities graph modules
+
+run:
+	$(GO) run ./cmd/gateway
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/ ./cmd/...
+
+# The race detector needs cgo, and cgo a C compiler.
+test: compiler
+	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
+		echo '$(GO) test -race ./...'; CGO_ENABLED=1 $(GO) test -race ./...; \
+	else \
+		echo 'No C compiler: the tests run WITHOUT the race detector. Install gcc to have it.'; \
+		echo '$(GO) test ./...'; $(GO) test ./...; \
+	fi
+
+compiler:
+	@if ! command -v $${CC:-gcc} >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing a C compiler for the race detector'; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev; } >/dev/null || true; \
+	fi
+
+check: gofmt vet staticcheck graph modules vulnerabilities
+
+gofmt:
+	@out=$$(gofmt -l .) && [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+graph:
+	$(GO) test ./internal/lint
+
+modules:
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+# Without the network the database of vulnerabilities is out of reach; what it
+# would have said is then for another day.
+vulnerabilities:
+	@echo '$(GO) run $(GOVULNCHECK) ./...'; \
+	out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); code=$$?; \
+	if [ $$code -eq 0 ]; then \
+		echo "$$out"; \
+	elif echo "$$out" | grep -qE 'fetching vulnerabilities|no such host|connection refused|i/o timeout|dial tcp|Forbidden|unexpected status'; then \
+		echo "govulncheck skipped: its database cannot be reached from here"; \
+	else \
+		echo "$$out"; exit $$code; \
+	fi
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Every fuzz target there is, each for FUZZTIME.
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+# The long version of what make test does with less: bodies of 2 GiB.
+soak:
+	$(GO) test -tags long -count=1 -timeout 30m -run 'TestMemory|TestReloadUnderLoad' -v ./cmd/gateway
+
+cover:
+	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...
+	$(GO) tool cover -func=cover.out | tail -n 1

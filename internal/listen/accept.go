@@ -1,0 +1,132 @@
+package listen
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	backlogTime   = 20 * time.Millisecond // to take over what waits in the listener's queue
+	backoffFirst  = 5 * time.Millisecond
+	backoffMost   = time.Second
+	refusedDrain  = time.Second
+	complainEvery = time.Second
+)
+
+// accept takes connections until the listener is closed. Descriptors that have
+// run out, and whatever else may pass, it waits for.
+func (s *Server) accept() error {
+	var wait time.Duration
+	var complained time.Time
+	for {
+		nc, err := s.ln.Accept()
+		if err == nil {
+			wait = 0
+			s.take(nc)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load() {
+			return nil
+		}
+		wait = min(max(2*wait, backoffFirst), backoffMost)
+		if now := time.Now(); now.Sub(complained) >= complainEvery {
+			complained = now
+			s.log.Error("cannot accept connections", "address", s.address, "error", err)
+		}
+		s.pause(wait)
+	}
+}
+
+// pause waits for d, but not once draining has begun.
+func (s *Server) pause(d time.Duration) {
+	if s.draining.Load() {
+		time.Sleep(backoffFirst) // until the listener's deadline
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.drained:
+	}
+}
+
+// take serves nc, or refuses it where there are too many.
+func (s *Server) take(nc net.Conn) {
+	tc, ok := nc.(*net.TCPConn)
+	if !ok {
+		_ = nc.Close() // no such listener is opened
+		return
+	}
+	c, err := s.newConn(tc)
+	if err != nil {
+		_ = tc.Close() // it is broken
+		return
+	}
+	lim := s.limits.Load()
+	if !s.conns.add(c, lim.MaxConnections, lim.MaxConnectionsPerIP) {
+		s.turnAway(tc)
+		return
+	}
+	s.served.Go(func() { s.serve(c) })
+}
+
+func (s *Server) newConn(tc *net.TCPConn) (*Conn, error) {
+	fd, err := tc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{TCPConn: tc, s: s, fd: fd}
+	if addr, ok := tc.RemoteAddr().(*net.TCPAddr); ok {
+		c.ip = network(addr.AddrPort().Addr())
+	}
+	c.g.next()
+	c.g.maxHead = s.limits.Load().MaxHeaderBytes
+	c.since.Store(s.now())
+	return c, nil
+}
+
+// serve runs c to its end, or until it is hijacked. It is back here whenever
+// the connection waits for long, and then costs little.
+func (s *Server) serve(c *Conn) {
+	for c.await() {
+		server := s.http.Load().choose(c)
+		if err := server.ServeConn(c); err != nil {
+			s.log.Debug("connection ended", "client", c.RemoteAddr().String(), "error", err)
+		}
+		if !c.yielded {
+			return
+		}
+	}
+	_ = c.Close() // always nil
+}
+
+func (s *Server) remove(c *Conn) { s.conns.remove(c) }
+
+func (s *Server) reject(v *Violation) []byte { return s.handlers.Reject(nil, v) }
+
+// turnAway says 503 to a connection that is one too many, if there are not too
+// many of those either.
+func (s *Server) turnAway(tc *net.TCPConn) {
+	select {
+	case s.refusing <- struct{}{}:
+	default:
+		_ = tc.Close() // without a word
+		return
+	}
+	s.served.Go(func() {
+		defer func() { <-s.refusing }()
+		defer tc.Close()
+		_ = tc.SetDeadline(time.Now().Add(refusedDrain)) // what follows fails
+		if _, err := tc.Write(s.reject(errCrowded)); err != nil || tc.CloseWrite() != nil {
+			return
+		}
+		_, _ = io.CopyN(io.Discard, tc, lingerBytes) // so that the answer is not lost
+	})
+}

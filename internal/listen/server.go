@@ -1,0 +1,237 @@
+// Package listen accepts clients' connections and has fasthttp serve them,
+// behind a strict pass over every byte that they send.
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Config is what an operator sets of a listener.
+type Config struct {
+	Address        string        // host:port; port 0 takes a free one
+	MaxHeaderBytes int           // of a request line and its fields; 32 KiB if 0
+	HeaderTimeout  time.Duration // from the first byte of a head, or from accept, to its end; 10 s if 0
+	IdleTimeout    time.Duration // between requests; 75 s if 0
+	WriteStall     time.Duration // without the client reading any of its response; 60 s if 0
+	MinBodyRate    int64         // bytes/s, over 5 s after 5 s in which a body is waited for; 0: any
+
+	MaxConnections      int // open at once; 0: unbounded
+	MaxConnectionsPerIP int // from one IPv4 address or IPv6 /64; 0: unbounded
+
+	WriteBufferBytes int // for each connection that answers; 32 KiB if 0; SetLimits ignores it
+}
+
+// Handlers is what a Server does with requests.
+type Handlers struct {
+	// Handle serves a request. It must not panic.
+	Handle fasthttp.RequestHandler
+	// Expect decides on a request with Expect: 100-continue: 100 has the body
+	// sent, any other status is the final response's, the rest of which the
+	// context holds. nil: always 100.
+	Expect func(*fasthttp.RequestCtx) int
+	// Reject appends the whole response to a request that never reaches Handle;
+	// the connection is then closed. nil: Problem.
+	Reject func(dst []byte, v *Violation) []byte
+}
+
+// Server serves one address.
+type Server struct {
+	address  string
+	handlers Handlers
+	log      *slog.Logger
+	start    time.Time
+	buffer   int // for writing
+
+	limits atomic.Pointer[Config]
+	http   atomic.Pointer[pair]
+	clock  atomic.Int64 // ns since start, as of the last sweep
+	conns  registry
+
+	watcher   atomic.Pointer[watcher]
+	lingering atomic.Int64
+	refusing  chan struct{} // bounds those that are told why
+	served    sync.WaitGroup
+
+	mu       sync.Mutex
+	ln       net.Listener
+	running  bool
+	stopped  bool
+	draining atomic.Bool
+	drained  chan struct{} // closed when draining begins
+	done     chan struct{} // closed when Run returns
+}
+
+// New checks cfg; it binds nothing and starts nothing.
+func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
+	if h.Handle == nil {
+		return nil, errors.New("listen: no handler")
+	}
+	if _, _, err := net.SplitHostPort(cfg.Address); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if cfg.MaxHeaderBytes < 0 || cfg.HeaderTimeout < 0 || cfg.IdleTimeout < 0 || cfg.WriteStall < 0 ||
+		cfg.MinBodyRate < 0 || cfg.MaxConnections < 0 || cfg.MaxConnectionsPerIP < 0 || cfg.WriteBufferBytes < 0 {
+		return nil, errors.New("listen: limits must not be negative")
+	}
+	if h.Reject == nil {
+		h.Reject = Problem
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		address: cfg.Address, handlers: h, log: log, start: time.Now(),
+		buffer:   or(cfg.WriteBufferBytes, 32<<10),
+		refusing: make(chan struct{}, 64),
+		drained:  make(chan struct{}), done: make(chan struct{}),
+	}
+	s.SetLimits(cfg)
+	return s, nil
+}
+
+func or[T int | int64 | time.Duration](v, standard T) T {
+	if v == 0 {
+		return standard
+	}
+	return v
+}
+
+// SetLimits puts new time-outs and limits in force, for open connections as
+// well. Address is ignored.
+func (s *Server) SetLimits(cfg Config) {
+	cfg.MaxHeaderBytes = or(cfg.MaxHeaderBytes, defaultMaxHead)
+	cfg.HeaderTimeout = or(cfg.HeaderTimeout, 10*time.Second)
+	cfg.IdleTimeout = or(cfg.IdleTimeout, 75*time.Second)
+	cfg.WriteStall = or(cfg.WriteStall, time.Minute)
+	if old := s.limits.Load(); old == nil || old.MaxHeaderBytes != cfg.MaxHeaderBytes {
+		s.http.Store(s.newPair(cfg.MaxHeaderBytes))
+	}
+	s.limits.Store(&cfg)
+}
+
+// now is the server's clock, in nanoseconds.
+func (s *Server) now() int64 { return int64(time.Since(s.start)) }
+
+// Bind opens the address.
+func (s *Server) Bind() error {
+	ln, err := net.Listen("tcp", s.address)
+	if err != nil {
+		return err
+	}
+	s.ln = ln
+	return nil
+}
+
+// Addr is the address that Bind opened.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// Stats counts the connections.
+func (s *Server) Stats() Stats { return s.conns.stats() }
+
+// Draining is closed when Shutdown begins: upgraded connections should end.
+func (s *Server) Draining() <-chan struct{} { return s.drained }
+
+// Run serves until Shutdown, and returns nil when all connections have ended;
+// or until ctx is done, and returns its error after all connections were closed.
+func (s *Server) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.ln == nil || s.running {
+		s.mu.Unlock()
+		return errors.New("listen: Run needs Bind, and runs once")
+	}
+	s.running = true
+	s.mu.Unlock()
+	defer close(s.done)
+
+	var own sync.WaitGroup
+	stop := make(chan struct{})
+	if w, err := newWatcher(); err == nil {
+		s.watcher.Store(w)
+		own.Go(w.run)
+		defer w.close()
+	} else {
+		s.log.Warn("clients that leave will be noticed late", "error", err)
+	}
+	own.Go(func() { s.sweep(stop) })
+	unhook := context.AfterFunc(ctx, s.kill)
+
+	err := s.accept()
+	_ = s.ln.Close() // it may be closed already
+	s.conns.open.Wait()
+	s.served.Wait()
+	unhook()
+	close(stop)
+	if w := s.watcher.Load(); w != nil {
+		w.close()
+	}
+	own.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// kill closes everything.
+func (s *Server) kill() {
+	s.drain()
+	_ = s.ln.Close() // it may be closed already
+	s.abortAll()
+}
+
+func (s *Server) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.stopped = true
+		s.draining.Store(true)
+		close(s.drained)
+	}
+}
+
+func (s *Server) abortAll() {
+	for _, c := range s.conns.all() {
+		c.abort()
+	}
+}
+
+// Shutdown accepts what already waits in the listener's queue and no more,
+// closes idle connections, and lets exchanges in flight finish, with
+// Connection: close. Connections that are left when ctx is done are closed, and
+// its error is returned. Upgraded ones are among them, unless they end by
+// themselves: see Draining.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.drain()
+	s.mu.Lock()
+	ln, running := s.ln, s.running
+	s.mu.Unlock()
+	if ln == nil {
+		return nil
+	}
+	if !running {
+		return ln.Close()
+	}
+	if d, ok := ln.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(time.Now().Add(backlogTime)) != nil {
+		_ = ln.Close() // it may be closed already
+	}
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+	}
+	_ = ln.Close() // it may be closed already
+	s.abortAll()
+	return ctx.Err()
+}
