@@ -83,6 +83,7 @@ func (s *Server) newConn(tc *net.TCPConn) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{TCPConn: tc, s: s, fd: fd}
+	c.initTransfers()
 	if addr, ok := tc.RemoteAddr().(*net.TCPAddr); ok {
 		c.ip = network(addr.AddrPort().Addr())
 	}

@@ -78,6 +78,8 @@ type Conn struct {
 	mu      sync.Mutex // orders the setting of read deadlines
 	foreign time.Time  // the deadline that was asked for from outside
 
+	input, output transfer
+
 	attachment
 }
 
@@ -280,7 +282,7 @@ func (c *Conn) receive(p []byte) (int, error) {
 		c.waiting.Store(true)
 	}
 	for {
-		n, err := c.TCPConn.Read(p)
+		n, err := c.readSocket(p)
 		if n == 0 && err != io.EOF && errors.Is(err, os.ErrDeadlineExceeded) {
 			if err = c.wake(); err == nil {
 				continue

@@ -111,19 +111,3 @@ func (c *conn) relayAlive(now int64) bool {
 	c.head.at.CompareAndSwap(at, next)
 	return true
 }
-
-// received is how many bytes have come on the connection in its life, and how
-// many of them nobody has read yet.
-func (c *conn) received() (all, unread uint64) {
-	c.raw.Control(func(fd uintptr) {
-		// In this order unread is not more than what belongs to all, or else the
-		// relay could seem to be over too early.
-		if n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
-			unread = uint64(n)
-		}
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			all = info.Bytes_received
-		}
-	})
-	return all, unread
-}

@@ -65,7 +65,7 @@ func (c *conn) tripStep(fd uintptr) bool {
 func (c *conn) tripSend(fd uintptr) bool {
 	t := &c.trip
 	for {
-		n, err := unix.Write(int(fd), t.out)
+		n, err := rawWrite(fd, t.out)
 		if err == unix.EINTR {
 			continue
 		}
@@ -99,7 +99,7 @@ func (c *conn) tripRead(fd uintptr) bool {
 // read is read(2) into p; the end of the stream is 0 bytes without an error.
 func read(fd uintptr, p []byte) (int, error) {
 	for {
-		n, err := unix.Read(int(fd), p)
+		n, err := rawRead(fd, p)
 		if err != unix.EINTR {
 			return n, err
 		}
