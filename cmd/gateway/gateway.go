@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -166,5 +167,10 @@ func (g *gateway) fail(err error) {
 
 // handlers is what a listener does with a connection's requests.
 func (g *gateway) handlers() listen.Handlers {
-	return listen.Handlers{Handle: g.proxy.Handle, Expect: g.proxy.Expect}
+	return listen.Handlers{
+		Handle: g.proxy.Handle, Expect: g.proxy.Expect,
+		Reject: func(dst []byte, client netip.AddrPort, v *listen.Violation) []byte {
+			return g.proxy.Refuse(dst, client, v.Status, v.Reason)
+		},
+	}
 }

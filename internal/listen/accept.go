@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 )
@@ -110,7 +111,14 @@ func (s *Server) serve(c *Conn) {
 
 func (s *Server) remove(c *Conn) { s.conns.remove(c) }
 
-func (s *Server) reject(v *Violation) []byte { return s.handlers.Reject(nil, v) }
+// reject is the response to client's violation v.
+func (s *Server) reject(client net.Addr, v *Violation) []byte {
+	var from netip.AddrPort
+	if addr, ok := client.(*net.TCPAddr); ok {
+		from = addr.AddrPort()
+	}
+	return s.handlers.Reject(nil, from, v)
+}
 
 // turnAway says 503 to a connection that is one too many, if there are not too
 // many of those either.
@@ -125,7 +133,7 @@ func (s *Server) turnAway(tc *net.TCPConn) {
 		defer func() { <-s.refusing }()
 		defer tc.Close()
 		_ = tc.SetDeadline(time.Now().Add(refusedDrain)) // what follows fails
-		if _, err := tc.Write(s.reject(errCrowded)); err != nil || tc.CloseWrite() != nil {
+		if _, err := tc.Write(s.reject(tc.RemoteAddr(), errCrowded)); err != nil || tc.CloseWrite() != nil {
 			return
 		}
 		_, _ = io.CopyN(io.Discard, tc, lingerBytes) // so that the answer is not lost

@@ -272,7 +272,7 @@ func (c *Conn) onlyBlank() bool { return c.g.blank && len(c.held) == 2 }
 func (c *Conn) refuse(v *Violation) {
 	c.refused = true
 	_ = c.TCPConn.SetWriteDeadline(time.Now().Add(refuseTimeout)) // Write says if it failed
-	_, _ = c.TCPConn.Write(c.s.reject(v))                         // the connection ends either way
+	_, _ = c.TCPConn.Write(c.s.reject(c.RemoteAddr(), v))         // the connection ends either way
 }
 
 // receive reads from the socket, and decides when it was woken.

@@ -79,7 +79,7 @@ func (s *Server) failed(ctx *fasthttp.RequestCtx, err error) {
 	if errors.As(err, &small) {
 		v = errHeadLarge
 	}
-	response := bufio.NewReader(bytes.NewReader(s.reject(v)))
+	response := bufio.NewReader(bytes.NewReader(s.reject(ctx.RemoteAddr(), v)))
 	if ctx.Response.Read(response) != nil {
 		ctx.Response.Reset()
 		ctx.SetStatusCode(v.Status)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,9 +39,9 @@ type Handlers struct {
 	// sent, any other status is the final response's, the rest of which the
 	// context holds. nil: always 100.
 	Expect func(*fasthttp.RequestCtx) int
-	// Reject appends the whole response to a request that never reaches Handle;
-	// the connection is then closed. nil: Problem.
-	Reject func(dst []byte, v *Violation) []byte
+	// Reject appends the whole response to a client's request that never reaches
+	// Handle; the connection is then closed. nil: Problem.
+	Reject func(dst []byte, client netip.AddrPort, v *Violation) []byte
 }
 
 // Server serves one address.

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"net/http"
+	"net/netip"
 	"strconv"
 )
 
@@ -66,7 +67,7 @@ var (
 
 // Problem appends a whole minimal response for v: problem+json (RFC 9457)
 // with Proxy-Status (RFC 9209) and Connection: close.
-func Problem(dst []byte, v *Violation) []byte {
+func Problem(dst []byte, _ netip.AddrPort, v *Violation) []byte {
 	title := http.StatusText(v.Status)
 	body := make([]byte, 0, 160)
 	body = append(body, `{"type":"about:blank","title":`...)
