@@ -22,7 +22,8 @@ import (
 //	!until TEXT   wait for TEXT
 //	!read N       wait for N bytes
 //	!eof          wait for the other side to close
-//	!wait EVENT   wait for the script's command event EVENT
+//	!wait EVENT   wait for EVENT to happen
+//	!event EVENT  let EVENT happen, as the script's command event does
 //	!repeat N TEXT  send TEXT N times
 //	!closewrite   close for writing
 //	!close        close
@@ -78,7 +79,7 @@ func (a *actor) perform(p play) error {
 		if !strings.HasPrefix(p[i], "!") {
 			b, err := lineBytes(p[i])
 			if err == nil {
-				_, err = a.conn.Write(b)
+				err = a.send(b)
 			}
 			if err != nil {
 				return fmt.Errorf("sending %q: %w", p[i], err)
@@ -97,6 +98,15 @@ func (a *actor) perform(p play) error {
 		}
 	}
 	return nil
+}
+
+// send writes b; the other side has to take it.
+func (a *actor) send(b []byte) error {
+	if err := a.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	_, err := a.conn.Write(b)
+	return err
 }
 
 func (a *actor) direct(verb, arg string) error {
@@ -120,6 +130,9 @@ func (a *actor) direct(verb, arg string) error {
 		return a.heard.until(patience, func(_ string, ended error) bool { return ended != nil })
 	case "wait":
 		return a.events.wait(arg)
+	case "event":
+		a.events.happen(arg)
+		return nil
 	case "repeat":
 		count, text, _ := strings.Cut(arg, " ")
 		n, err := strconv.Atoi(count)
@@ -130,8 +143,7 @@ func (a *actor) direct(verb, arg string) error {
 		if err != nil {
 			return err
 		}
-		_, err = a.conn.Write(bytes.Repeat(b, n))
-		return err
+		return a.send(bytes.Repeat(b, n))
 	case "closewrite":
 		return a.conn.(interface{ CloseWrite() error }).CloseWrite()
 	case "close":
