@@ -63,7 +63,7 @@ func (s *stage) rawPlay(addr string, p play, w want) error {
 	defer conn.Close()
 	heard := newTranscript()
 	played := newActor(conn, heard, &s.events).perform(p)
-	if err := w.check(heard); err != nil {
+	if err := w.check(heard); err != nil || errors.Is(played, errImpatient) {
 		return errors.Join(played, err)
 	}
 	return nil

@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"gateway-wait":   command(gatewayWait),
 			"gateway-log":    command(gatewayLog),
 			"access-log":     command(accessLog),
+			"no-access-log":  command(noAccessLog),
 			"replace":        command(replaceFile),
 			"upstream":       command(upstreamStart),
 			"received":       command(received),
@@ -149,6 +150,26 @@ func gatewayLog(s *stage, ts *testscript.TestScript, args []string) error {
 // accessLog is: access-log REGEXP.
 func accessLog(s *stage, ts *testscript.TestScript, args []string) error {
 	return matchSoon(s.gateway.out, args)
+}
+
+// noAccessLog is: no-access-log REGEXP. The gateway has ended, and its access
+// log must have nothing that matches.
+func noAccessLog(s *stage, ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errUsage
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	if err != nil {
+		return err
+	}
+	got, ended := s.gateway.out.now()
+	if ended == nil {
+		return errors.New("the gateway still runs")
+	}
+	if re.MatchString(got) {
+		return fmt.Errorf("the access log matches %s:\n%s", re, got)
+	}
+	return nil
 }
 
 func matchSoon(t *transcript, args []string) error {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -62,7 +63,7 @@ func (u *upstream) play(n int, a *actor, part play) {
 		_ = a.direct("eof", "") // the end of a play waits for it
 		return
 	}
-	if _, ended := a.heard.now(); ended != nil {
+	if _, ended := a.heard.now(); ended != nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		return // the gateway left: what it sent is compared
 	}
 	u.mu.Lock()

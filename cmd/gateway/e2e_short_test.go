@@ -1,0 +1,6 @@
+//go:build !long
+
+package main_test
+
+// bigBody is the length of a large body, in bytes: 2 GiB with -tags long.
+const bigBody = 256 << 20
