@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"strconv"
 	"time"
@@ -15,6 +16,9 @@ type clientConn interface {
 	// Attach has x canceled when the client leaves, until Detach.
 	Attach(x interface{ Cancel(error) })
 	Detach()
+	// Body reads the request's body where its length is known; nil where
+	// fasthttp has it.
+	Body() io.Reader
 	// BodyReceived reports whether reading the request's body will not block.
 	BodyReceived() bool
 	// BodyFault is what the client did wrong in the request's body, nil if
@@ -77,9 +81,12 @@ func (p *Proxy) begin(ctx *fasthttp.RequestCtx) *Exchange {
 		r.Peer = addr.AddrPort()
 	}
 	r.Fields = appendFields(r.Fields[:0], header.RawHeaders())
-	x.frame(ctx)
-	if conn, ok := ctx.Conn().(clientConn); ok {
+	conn, ok := ctx.Conn().(clientConn)
+	if ok {
 		x.conn = conn
+	}
+	x.frame(ctx)
+	if ok {
 		r.BodyAtHand = r.Body != nil && conn.BodyReceived()
 		conn.Attach(x)
 	}
@@ -112,7 +119,7 @@ func (x *Exchange) frame(ctx *fasthttp.RequestCtx) {
 		r.Upgrade = nil
 	}
 	if r.ContentLength != 0 {
-		x.requestIn.from = ctx.RequestBodyStream()
+		x.requestIn.from = x.bodyOf(ctx)
 		if x.requestIn.from != nil {
 			r.Body = &x.requestIn
 			conn := ctx.Conn()
@@ -129,6 +136,16 @@ func (x *Exchange) frame(ctx *fasthttp.RequestCtx) {
 			return fields
 		}
 	}
+}
+
+// bodyOf is where the request's body is read from.
+func (x *Exchange) bodyOf(ctx *fasthttp.RequestCtx) io.Reader {
+	if x.conn != nil {
+		if body := x.conn.Body(); body != nil {
+			return body
+		}
+	}
+	return ctx.RequestBodyStream()
 }
 
 // originForm takes scheme and authority off a target in absolute form (RFC

@@ -54,7 +54,10 @@ type Conn struct {
 	// Of the goroutine that reads.
 	g       guard
 	held    []byte // read off the socket and not yet handed on
+	spare   []byte // memory for held
 	ready   int    // how many of held have passed the guard
+	head    int    // how many of those belong to a head that fasthttp has not seen, with apart
+	apart   bool   // the body has a length and is read past fasthttp, see Body
 	room    int    // the size in bytes of fasthttp's read buffer
 	started bool   // some of the message has been handed on
 	yielded bool   // fasthttp has been told EOF, the connection goes on
@@ -103,6 +106,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return c.readRaw(p)
 	}
 	for {
+		if c.apart && c.head == 0 {
+			if err := c.skipBody(); err != nil {
+				return 0, err
+			}
+		}
 		if c.ready > 0 {
 			return c.hand(p)
 		}
@@ -139,6 +147,12 @@ func (c *Conn) direct(p []byte) (int, error) {
 		c.hold(p[:n])
 		c.ready = k
 		return 0, c.fail(errYield)
+	}
+	if c.head > 0 {
+		c.hold(p[c.head:n])
+		c.ready, k, c.head = k-c.head, c.head, 0
+		c.started = true
+		return k, nil
 	}
 	if k < n && v == nil {
 		c.hold(p[k:n])
@@ -193,6 +207,9 @@ func (c *Conn) feed(b []byte, n int) (int, *Violation) {
 		}
 	case head:
 		c.enter(stateActive)
+		if c.g.length > 0 {
+			c.apart, c.head = true, c.g.headLen
+		}
 	default:
 		c.bodyBytes.Add(int64(n))
 	}
@@ -224,9 +241,14 @@ func (c *Conn) hand(p []byte) (int, error) {
 	if !c.started && c.g.headLen > c.room {
 		return 0, c.fail(errYield)
 	}
-	n := copy(p, c.held[:c.ready])
+	may := c.ready
+	if c.apart {
+		may = c.head
+	}
+	n := copy(p, c.held[:may])
 	c.started = true
 	c.ready -= n
+	c.head = max(c.head-n, 0)
 	c.drop(n)
 	return n, nil
 }
@@ -310,13 +332,19 @@ func (c *Conn) fill() (int, error) {
 }
 
 func (c *Conn) hold(b []byte) {
+	if len(b) == 0 {
+		return
+	}
 	if c.held == nil {
-		c.held = make([]byte, 0, max(len(b), 512))
+		if cap(c.spare) < len(b) {
+			c.spare = make([]byte, 0, max(len(b), 512))
+		}
+		c.held = c.spare[:0]
 	}
 	c.held = append(c.held, b...)
 }
 
-// drop forgets the first n bytes of held, and its memory with the last.
+// drop forgets the first n bytes of held.
 func (c *Conn) drop(n int) {
 	if n == len(c.held) {
 		c.held = nil

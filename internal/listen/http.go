@@ -41,10 +41,11 @@ func (p *pair) choose(c *Conn) *fasthttp.Server {
 func (s *Server) newHTTP(readBuffer int) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:                      s.handle,
+		HeaderReceived:               bodiless,
 		ErrorHandler:                 s.failed,
 		ExpectHandler:                s.handlers.Expect,
 		StreamRequestBody:            true,
-		MaxRequestBodySize:           1, // wait for one byte of a body, not for 8 KiB
+		LazyRequestTime:              true,
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
 		NoDefaultDate:                true,
@@ -58,10 +59,19 @@ func (s *Server) newHTTP(readBuffer int) *fasthttp.Server {
 	}
 }
 
-// handle has the last response before a shutdown say so.
+// handle has the last response on a connection say that it is: before a
+// shutdown, and where too much of the request is left to be read.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	s.handlers.Handle(ctx)
 	if s.draining.Load() {
+		ctx.SetConnectionClose()
+		return
+	}
+	// While a response is streamed somebody may be reading the body yet.
+	if ctx.Response.IsBodyStream() || ctx.Hijacked() {
+		return
+	}
+	if c, ok := ctx.Conn().(*Conn); ok && c.unreadBody() > maxSkipped {
 		ctx.SetConnectionClose()
 	}
 }

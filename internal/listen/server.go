@@ -33,7 +33,8 @@ type Config struct {
 
 // Handlers is what a Server does with requests.
 type Handlers struct {
-	// Handle serves a request. It must not panic.
+	// Handle serves a request. It must not panic. A body is read from the
+	// context's Conn where that has it (see Conn.Body), else from the context.
 	Handle fasthttp.RequestHandler
 	// Expect decides on a request with Expect: 100-continue: 100 has the body
 	// sent, any other status is the final response's, the rest of which the

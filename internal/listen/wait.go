@@ -26,6 +26,7 @@ func (c *Conn) await() bool {
 	if c.ready > 0 {
 		return true
 	}
+	c.spare = nil // while nothing is held
 	c.parked.Store(true)
 	defer c.parked.Store(false)
 	if len(c.held) > 0 {
