@@ -5,6 +5,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // A transfer is one direction of a connection's system calls.
@@ -13,7 +15,8 @@ import (
 // a busy machine a write to one can take longer than the 20 µs after which the
 // scheduler's monitor takes the processor away from whoever is in a system call,
 // and has another thread go on; each time costs two switches of threads, and a
-// monitor that finds such work does not rest.
+// monitor that finds such work does not rest. They are those of sockets, which
+// in the kernel are shorter ways than those of files.
 type transfer struct {
 	p     []byte
 	n     int
@@ -27,7 +30,7 @@ func (c *Conn) initTransfers() {
 
 func (t *transfer) read(fd uintptr) bool {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.p))), uintptr(len(t.p)))
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.p))), uintptr(len(t.p)), 0, 0, 0)
 		switch errno {
 		case 0:
 			t.n = int(n)
@@ -45,7 +48,7 @@ func (t *transfer) read(fd uintptr) bool {
 func (t *transfer) write(fd uintptr) bool {
 	for t.n < len(t.p) {
 		rest := t.p[t.n:]
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(rest))), uintptr(len(rest)))
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(rest))), uintptr(len(rest)), unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
 			t.n += int(n)
@@ -70,7 +73,7 @@ func (c *Conn) readSocket(p []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case t.errno != 0:
-		return 0, os.NewSyscallError("read", t.errno)
+		return 0, os.NewSyscallError("recvfrom", t.errno)
 	case t.n == 0 && len(p) > 0:
 		return 0, io.EOF
 	}
@@ -84,7 +87,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	err := c.fd.Write(t.step)
 	t.p = nil
 	if err == nil && t.errno != 0 {
-		err = os.NewSyscallError("write", t.errno)
+		err = os.NewSyscallError("sendto", t.errno)
 	}
 	return t.n, err
 }
