@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
@@ -28,6 +29,8 @@ type Request struct {
 	Host []byte
 	// Scheme is "http" or "https".
 	Scheme string
+	// TLS is the client's TLS connection; nil for none.
+	TLS *tls.ConnectionState
 	// Version is the received protocol's version, as Via shows it: 1.0, 1.1, 2.
 	Version string
 	// Fields is the whole head in order, hop-by-hop fields included.
@@ -154,14 +157,16 @@ type Exchange struct {
 	target  string // the target that answered, if any
 
 	start      time.Time
-	deadline   time.Time
-	id         []byte // X-Request-Id
-	host       string // what the backend sees as Host instead of the client's; empty: that
-	forward    []byte // the target as the backend gets it
-	err        error  // what went wrong, for the log
-	problem    string // its Proxy-Status error type
-	dotted     bool   // dot segments were taken out of the path
-	closeAfter bool   // the client's connection ends after the response
+	deadline   time.Time // until the response has begun
+	end        time.Time // of the whole exchange
+	id         []byte    // X-Request-Id
+	host       string    // what the backend sees as Host instead of the client's; empty: that
+	forward    []byte    // the target as the backend gets it
+	err        error     // what went wrong, for the log
+	problem    string    // its Proxy-Status error type
+	dotted     bool      // dot segments were taken out of the path
+	closeAfter bool      // the client's connection ends after the response
+	counted    int       // the status for logs and metrics, where it is not the response's
 	attempts   int
 	fallbacks  int
 	bytesOut   int64
@@ -169,7 +174,8 @@ type Exchange struct {
 	replay     bytes.Reader // of held
 	memory     memoryBody
 	stream     responseStream
-	conn       clientConn // nil where the connection watches nothing
+	conn       clientConn    // nil where the connection watches nothing
+	watch      *contextWatch // of an exchange over net/http's face
 	mirrorOf   *mirrorCopy
 
 	// Memory that the next exchange uses again.
@@ -192,8 +198,8 @@ func (x *Exchange) Context() context.Context {
 	if x.ctx == nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		x.ctx, x.cancel = ctx, cancel
-		if !x.deadline.IsZero() {
-			timed, stop := context.WithDeadline(ctx, x.deadline)
+		if deadline := earlier(x.deadline, x.end); !deadline.IsZero() {
+			timed, stop := context.WithDeadline(ctx, deadline)
 			x.ctx, x.cancel = timed, func(err error) { cancel(err); stop() }
 		}
 		if x.canceled != nil {
@@ -215,6 +221,14 @@ func (x *Exchange) Cancel(err error) {
 	}
 	x.mu.Unlock()
 	x.call.Cancel(err)
+}
+
+// earlier is the earlier of two times, of which the zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // keep copies s into the exchange's own memory.

@@ -62,16 +62,14 @@ func (p *Proxy) welcome(x *Exchange) (ok bool) {
 
 // begin reads the request's head into an exchange.
 func (p *Proxy) begin(ctx *fasthttp.RequestCtx) *Exchange {
-	x := p.exchanges.Get().(*Exchange)
-	x.start = time.Now()
-	p.stats.inFlight.Add(1)
+	x := p.open()
 	r := &x.Request
 	header := &ctx.Request.Header
 	r.Method = header.Method()
 	r.Target = originForm(header.RequestURI())
 	r.Scheme = "http"
 	if ctx.IsTLS() {
-		r.Scheme = "https"
+		r.Scheme, r.TLS = "https", ctx.TLSConnectionState()
 	}
 	r.Version = "1.0"
 	if header.IsHTTP11() {

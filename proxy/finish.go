@@ -6,9 +6,20 @@ import (
 	"github.com/sluice-edge/sluice/routing"
 )
 
+// open begins an exchange, which finish or release ends.
+func (p *Proxy) open() *Exchange {
+	x := p.exchanges.Get().(*Exchange)
+	x.start = time.Now()
+	p.stats.inFlight.Add(1)
+	return x
+}
+
 // finish ends the exchange: lets go of its connections, counts it and logs it.
 func (p *Proxy) finish(x *Exchange) {
 	status, took := x.Response.Status, time.Since(x.start)
+	if x.counted != 0 {
+		status = x.counted
+	}
 	x.discardResponse()
 	_ = x.call.Close() // from here on nobody else reads the request's body
 	stats := p.stats.none
@@ -28,6 +39,9 @@ func (p *Proxy) release(x *Exchange) {
 	if x.conn != nil {
 		x.conn.Detach()
 	}
+	if x.watch != nil {
+		x.watch.release()
+	}
 	_ = x.call.Close()
 	if x.mirrorOf != nil {
 		x.mirrorOf.drop() // the body did not come to its end
@@ -43,10 +57,10 @@ func (x *Exchange) recycle() {
 	fields, header, arena, out, path := x.Request.Fields[:0], x.Response.Header.Fields[:0], x.arena[:0], x.out[:0], x.path[:0]
 	x.call.Reset()
 	x.Request, x.Response = Request{Fields: fields}, Response{Header: Header{Fields: header}}
-	x.gen, x.route, x.probe, x.conn, x.mirrorOf = nil, nil, routing.Request{}, nil, nil
+	x.gen, x.route, x.probe, x.conn, x.watch, x.mirrorOf = nil, nil, routing.Request{}, nil, nil, nil
 	x.backend, x.target, x.host, x.problem, x.forward, x.id, x.err = "", "", "", "", nil, nil, nil
-	x.deadline, x.start = time.Time{}, time.Time{}
-	x.dotted, x.closeAfter, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0
+	x.deadline, x.end, x.start = time.Time{}, time.Time{}, time.Time{}
+	x.dotted, x.closeAfter, x.counted, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0, 0
 	x.requestIn, x.memory, x.stream = requestBody{}, memoryBody{}, responseStream{}
 	x.replay.Reset(nil)
 	x.arena, x.out, x.path = arena, out, path

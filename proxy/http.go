@@ -273,23 +273,22 @@ func (b *httpBackend) prepare(x *Exchange, t *target) {
 		c.Request.Trailer, c.Interrupt = r.Trailer, r.interrupt
 	}
 	c.Upgrade = r.Upgrade
-	c.Deadline = x.deadline
+	c.Deadline = earlier(x.deadline, b.end(x))
+}
+
+// end is when the whole exchange must be over; zero for no such time.
+func (b *httpBackend) end(x *Exchange) time.Time {
 	if d := b.spec.Timeouts.Request; d > 0 {
-		if whole := x.start.Add(d); c.Deadline.IsZero() || whole.Before(c.Deadline) {
-			c.Deadline = whole
-		}
+		return earlier(x.end, x.start.Add(d))
 	}
+	return x.end
 }
 
 // answer makes the call's response the exchange's.
 func (b *httpBackend) answer(x *Exchange) {
 	c, r := &x.call, &x.Response
 	x.err = nil
-	if d := b.spec.Timeouts.Request; d > 0 {
-		c.Extend(x.start.Add(d))
-	} else {
-		c.Extend(time.Time{}) // the route's time-out is over with the head
-	}
+	c.Extend(b.end(x)) // the route's time-out is over with the head
 	r.Status = c.Status
 	r.Header.Fields = append(r.Header.Fields[:0], c.Response.Fields...)
 	r.Header.Add("Via", viaOf("1.1"))

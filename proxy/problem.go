@@ -90,8 +90,23 @@ func upstreamProblem(u *upstream.Error) *Problem {
 // it is logged and counted and never sent.
 const statusClientGone = 499
 
+// kind is the problem's Proxy-Status error type.
+func (p *Problem) kind() string {
+	if p.Type == "" {
+		return "http_request_denied"
+	}
+	return p.Type
+}
+
 // write makes x's response the problem's.
 func (p *Problem) write(x *Exchange) {
+	if p.Close {
+		x.closeAfter = true
+	}
+	if x.isGRPC() {
+		p.writeGRPC(x)
+		return
+	}
 	r := &x.Response
 	r.Status = p.Status
 	h := &r.Header
@@ -103,15 +118,8 @@ func (p *Problem) write(x *Exchange) {
 	if p.RetryAfter > 0 {
 		h.Add("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
 	}
-	kind := p.Type
-	if kind == "" {
-		kind = "http_request_denied"
-	}
-	h.Add("Proxy-Status", x.keep("sluice; error=", kind))
+	h.Add("Proxy-Status", x.keep(pseudonym, "; error=", p.kind()))
 	h.Add("Cache-Control", "no-store")
-	if p.Close {
-		x.closeAfter = true
-	}
 	body := appendProblem(nil, p.Status, p.Detail, view(x.id))
 	r.Body, r.ContentLength = &memoryBody{all: body}, int64(len(body))
 }

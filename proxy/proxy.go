@@ -184,6 +184,12 @@ func (x *Exchange) admit() error {
 	if d := x.route.timeout; d > 0 {
 		x.deadline = x.start.Add(d)
 	}
+	if x.isGRPC() {
+		value, _ := x.Request.Lookup("Grpc-Timeout")
+		if d, ok := grpcTimeout(value); ok {
+			x.end = x.start.Add(d)
+		}
+	}
 	return x.checkHops()
 }
 

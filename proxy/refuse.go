@@ -10,20 +10,12 @@ import (
 // refused before there was an exchange, and counts and logs it as one. reason is
 // for the client to read. The caller closes the connection.
 func (p *Proxy) Refuse(dst []byte, client netip.AddrPort, status int, reason string) []byte {
-	x := p.exchanges.Get().(*Exchange)
-	x.start = time.Now()
-	p.stats.inFlight.Add(1)
+	x := p.open()
 	x.Request.Peer, x.Request.ClientIP, x.Request.Version = client, client.Addr().Unmap(), "1.1"
 	if x.gen = p.gen.Load(); x.gen != nil {
 		x.identify()
 	}
-	problem := &Problem{Status: status, Detail: reason, Type: "http_request_error"}
-	switch status {
-	case 405:
-		problem.Allow = methods[:len(methods)-3] // neither CONNECT, TRACE nor what is made up
-	case 503:
-		problem.Type, problem.RetryAfter = "connection_limit_reached", time.Second
-	}
+	problem := refusal(status, reason)
 	x.err, x.problem = problem, problem.Type
 	problem.write(x)
 	body := x.Response.Body.(*memoryBody).all
@@ -34,4 +26,16 @@ func (p *Proxy) Refuse(dst []byte, client netip.AddrPort, status int, reason str
 	dst = append(appendHead(dst, &x.Response), body...)
 	p.finish(x)
 	return dst
+}
+
+// refusal is the problem of a request that never became an exchange.
+func refusal(status int, reason string) *Problem {
+	problem := &Problem{Status: status, Detail: reason, Type: "http_request_error"}
+	switch status {
+	case 405:
+		problem.Allow = methods[:len(methods)-3] // neither CONNECT, TRACE nor what is made up
+	case 503:
+		problem.Type, problem.RetryAfter = "connection_limit_reached", time.Second
+	}
+	return problem
 }

@@ -46,8 +46,8 @@ type panicky struct{}
 
 func (panicky) Serve(*Exchange) error { panic("on purpose") }
 
-// serve runs a proxy of spec on a socket and returns its address.
-func serve(t *testing.T, spec Spec) string {
+// build is a proxy that serves by spec.
+func build(t *testing.T, spec Spec) *Proxy {
 	t.Helper()
 	transport := upstream.NewTransport()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -66,6 +66,13 @@ func serve(t *testing.T, spec Spec) string {
 	}
 	p.Swap(g)
 	t.Cleanup(g.Close)
+	return p
+}
+
+// serve runs a proxy of spec on a socket and returns its address.
+func serve(t *testing.T, spec Spec) string {
+	t.Helper()
+	p := build(t, spec)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,7 @@ var (
 	errBothFraming = bad("both Content-Length and Transfer-Encoding")
 	errNominated   = bad("Connection names a field that is not hop-by-hop")
 	errConnection  = bad("malformed Connection")
+	errHop         = bad("a field that belongs to one HTTP/1 connection")
 	errExpect      = &Violation{http.StatusExpectationFailed, "unknown expectation"}
 
 	errChunkSize    = bad("malformed chunk size")

@@ -1,0 +1,219 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// errClientLeft is why an exchange over net/http's face is canceled.
+var errClientLeft = errors.New("proxy: the client has gone")
+
+// ServeHTTP serves one exchange that did not come as HTTP/1: the same walk, over
+// net/http's view of a request. It is given only requests that could be written
+// as HTTP/1.1 heads; internal/listen sees to that. Names of fields lose their
+// spelling there, as HTTP/2 has none, and their order, in which only those of
+// one name count.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := p.beginHTTP(r)
+	p.walk(x)
+	p.sendHTTP(w, x)
+}
+
+// RefuseHTTP is Refuse for a request over net/http's face.
+func (p *Proxy) RefuseHTTP(w http.ResponseWriter, r *http.Request, status int, reason string) {
+	x := p.beginHTTP(r)
+	if x.gen = p.gen.Load(); x.gen != nil {
+		x.identify()
+	}
+	p.answer(x, refusal(status, reason))
+	p.sendHTTP(w, x)
+}
+
+// beginHTTP reads a request's head into an exchange.
+func (p *Proxy) beginHTTP(from *http.Request) *Exchange {
+	x := p.open()
+	r := &x.Request
+	r.Method, r.Target, r.Host = raw(from.Method), raw(from.RequestURI), raw(from.Host)
+	r.Scheme, r.Version = "http", "2"
+	if from.TLS != nil {
+		r.Scheme, r.TLS = "https", from.TLS
+	}
+	if from.ProtoMajor != 2 {
+		r.Version = strconv.Itoa(from.ProtoMajor)
+	}
+	if addr, err := netip.ParseAddrPort(from.RemoteAddr); err == nil {
+		r.Peer = addr
+	}
+	x.listHTTP(from)
+	if from.ContentLength != 0 && from.Body != nil {
+		r.ContentLength = from.ContentLength
+		x.requestIn.from = from.Body
+		r.Body = &x.requestIn
+		r.interrupt = func() { _ = from.Body.Close() } // has a Read return
+		r.Trailer = func() []Field { return fieldsOf(nil, from.Trailer) }
+	}
+	x.watch = watchContext(from.Context(), x)
+	return x
+}
+
+// listHTTP lists the fields of a request; Host is one of them, as in HTTP/1.
+func (x *Exchange) listHTTP(from *http.Request) {
+	r := &x.Request
+	r.Fields = append(r.Fields[:0], Field{Name: raw("Host"), Value: r.Host})
+	r.Fields = fieldsOf(r.Fields, from.Header)
+	if len(from.Trailer) > 0 {
+		names := ""
+		for name := range from.Trailer {
+			names += name + ", "
+		}
+		r.Fields = append(r.Fields, Field{Name: raw("Trailer"), Value: raw(names[:len(names)-2])})
+	}
+}
+
+// fieldsOf appends h in the order of the names, so that one request always
+// makes one head.
+func fieldsOf(fields []Field, h http.Header) []Field {
+	first := len(fields)
+	for name, values := range h {
+		for _, value := range values {
+			fields = append(fields, Field{Name: raw(name), Value: raw(value)})
+		}
+	}
+	slices.SortStableFunc(fields[first:], func(a, b Field) int { return slices.Compare(a.Name, b.Name) })
+	return fields
+}
+
+// sendHTTP sends x's response to w and ends x. A response that breaks off ends
+// the stream with an error, never as if it were whole.
+func (p *Proxy) sendHTTP(w http.ResponseWriter, x *Exchange) {
+	done := false
+	defer func() {
+		p.finish(x)
+		if !done {
+			panic(http.ErrAbortHandler) // how net/http is told to reset
+		}
+	}()
+	r := &x.Response
+	if r.Status == statusClientGone {
+		return
+	}
+	x.headHTTP(w.Header())
+	if r.Body == nil || x.Request.IsHead() || r.Status == 304 || r.Status == 204 {
+		if n, ok := announced(r); ok {
+			w.Header().Set("Content-Length", strconv.Itoa(n))
+		}
+		w.WriteHeader(r.Status)
+		x.trailersHTTP(w.Header())
+		done = true
+		return
+	}
+	if r.ContentLength >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
+	}
+	w.WriteHeader(r.Status)
+	done = x.bodyHTTP(w)
+}
+
+// headHTTP puts the response's fields into h. A field without values keeps
+// net/http from making it up.
+func (x *Exchange) headHTTP(h http.Header) {
+	h["Content-Type"] = nil
+	for i := range x.Response.Header.Fields {
+		f := &x.Response.Header.Fields[i]
+		switch kindOf(f.Name) {
+		case length, connection, hopByHop, transferCoding, upgradeField:
+			continue
+		}
+		name := http.CanonicalHeaderKey(string(f.Name))
+		h[name] = append(h[name], string(f.Value))
+	}
+}
+
+// bodyHTTP reports whether the whole body went out.
+func (x *Exchange) bodyHTTP(w http.ResponseWriter) (whole bool) {
+	body := x.Response.Body
+	if at, ok := body.(interface{ Buffered() ([]byte, bool) }); ok {
+		if all, whole := at.Buffered(); whole && len(all) <= copyUpTo {
+			n, err := w.Write(all)
+			x.bytesOut = int64(n)
+			return err == nil
+		}
+	}
+	f := flushWriter{w, http.NewResponseController(w)}
+	err := f.rc.Flush() // the head need not wait for the body
+	if err == nil {
+		x.bytesOut, err = copyBody(f, body)
+	}
+	if err == nil {
+		x.trailersHTTP(w.Header())
+		return true
+	}
+	problem := problemOf(err)
+	x.err, x.problem = err, problem.Type
+	if problem.Status == statusClientGone || !x.isGRPC() {
+		return false
+	}
+	addTrailers(w.Header(), problem.grpcStatus(nil))
+	return true
+}
+
+// trailersHTTP sends the trailer section of a body that has ended.
+func (x *Exchange) trailersHTTP(h http.Header) {
+	if t, ok := x.Response.Body.(interface{ Trailers() []Field }); ok {
+		addTrailers(h, t.Trailers())
+	}
+}
+
+func addTrailers(h http.Header, fields []Field) {
+	for _, f := range fields {
+		h.Add(http.TrailerPrefix+string(f.Name), string(f.Value))
+	}
+}
+
+// A flushWriter sends each piece when it is written.
+type flushWriter struct {
+	io.Writer
+	rc *http.ResponseController
+}
+
+func (f flushWriter) Write(b []byte) (int, error) {
+	n, err := f.Writer.Write(b)
+	if err == nil {
+		err = f.rc.Flush()
+	}
+	return n, err
+}
+
+// A contextWatch cancels an exchange when a context ends, until it is released:
+// exchanges are used again.
+type contextWatch struct {
+	mu   sync.Mutex
+	x    *Exchange
+	stop func() bool
+}
+
+func watchContext(ctx context.Context, x *Exchange) *contextWatch {
+	w := &contextWatch{x: x}
+	w.stop = context.AfterFunc(ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.x != nil {
+			w.x.Cancel(errClientLeft)
+		}
+	})
+	return w
+}
+
+// release returns when Cancel is not running and will not be called.
+func (w *contextWatch) release() {
+	w.stop()
+	w.mu.Lock()
+	w.x = nil
+	w.mu.Unlock()
+}
