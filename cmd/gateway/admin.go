@@ -25,7 +25,7 @@ type adminListener struct {
 }
 
 func (g *gateway) openAdmin(address string) (*adminListener, error) {
-	ln, err := net.Listen("tcp", address)
+	ln, err := listenSparing(address)
 	if err != nil {
 		return nil, g.cannotListen(address, err)
 	}

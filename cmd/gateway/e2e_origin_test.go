@@ -31,8 +31,10 @@ func startOrigin(name string, ln net.Listener, ev *events) *origin {
 	o := &origin{name: name, addr: ln.Addr().String(), events: ev, left: make(chan time.Time, 64), done: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/who", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, name) })
+	mux.HandleFunc("/closing", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Connection", "close") })
 	mux.HandleFunc("/status/{n}", o.status)
 	mux.HandleFunc("/delay/{d}", o.delay)
+	mux.HandleFunc("/wait/{event}", func(w http.ResponseWriter, r *http.Request) { _ = o.events.wait(r.PathValue("event")) })
 	mux.HandleFunc("/bytes/{n}", o.bytes)
 	mux.HandleFunc("/count", o.countBytes)
 	mux.HandleFunc("/sse/{n}/{d}", o.sse)

@@ -15,6 +15,7 @@ const (
 	backoffMost   = time.Second
 	refusedDrain  = time.Second
 	complainEvery = time.Second
+	maxRefusing   = 64
 )
 
 // accept takes connections until the listener is closed. Descriptors that have
@@ -34,6 +35,9 @@ func (s *Server) accept() error {
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load() {
 			return nil
+		}
+		if usedUp(err) {
+			s.evict()
 		}
 		wait = min(max(2*wait, backoffFirst), backoffMost)
 		if now := time.Now(); now.Sub(complained) >= complainEvery {
@@ -65,6 +69,10 @@ func (s *Server) take(nc net.Conn) {
 		_ = nc.Close() // no such listener is opened
 		return
 	}
+	if s.share.scarce(tc) {
+		s.shed(tc)
+		return
+	}
 	c, err := s.newConn(tc)
 	if err != nil {
 		_ = tc.Close() // it is broken
@@ -72,7 +80,7 @@ func (s *Server) take(nc net.Conn) {
 	}
 	lim := s.limits.Load()
 	if !s.conns.add(c, lim.MaxConnections, lim.MaxConnectionsPerIP) {
-		s.turnAway(tc)
+		s.turnAway(tc, s.refusing)
 		return
 	}
 	s.served.Go(func() { s.serve(c) })
@@ -120,17 +128,17 @@ func (s *Server) reject(client net.Addr, v *Violation) []byte {
 	return s.handlers.Reject(nil, from, v)
 }
 
-// turnAway says 503 to a connection that is one too many, if there are not too
-// many of those either.
-func (s *Server) turnAway(tc *net.TCPConn) {
+// turnAway says 503 to a connection that is one too many, if places has room
+// for it.
+func (s *Server) turnAway(tc *net.TCPConn, places chan struct{}) {
 	select {
-	case s.refusing <- struct{}{}:
+	case places <- struct{}{}:
 	default:
 		_ = tc.Close() // without a word
 		return
 	}
 	s.served.Go(func() {
-		defer func() { <-s.refusing }()
+		defer func() { <-places }()
 		defer tc.Close()
 		_ = tc.SetDeadline(time.Now().Add(refusedDrain)) // what follows fails
 		if _, err := tc.Write(s.reject(tc.RemoteAddr(), errCrowded)); err != nil || tc.CloseWrite() != nil {

@@ -12,6 +12,7 @@ type registry struct {
 	perIP map[netip.Prefix]int
 	open  sync.WaitGroup
 	next  uint64
+	from  int // where some goes on
 }
 
 // Stats counts the open connections by what they are doing.
@@ -65,6 +66,19 @@ func (r *registry) batch(dst []*Conn, n int) int {
 		return 0
 	}
 	return copy(dst, r.conns[n:])
+}
+
+// some is up to n connections, others each time until all have had their turn.
+func (r *registry) some(n int) []*Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.from >= len(r.conns) {
+		r.from = 0
+	}
+	end := min(r.from+n, len(r.conns))
+	part := append([]*Conn(nil), r.conns[r.from:end]...)
+	r.from = end
+	return part
 }
 
 // all is a copy of the list.

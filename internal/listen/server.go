@@ -61,6 +61,7 @@ type Server struct {
 	watcher   atomic.Pointer[watcher]
 	lingering atomic.Int64
 	refusing  chan struct{} // bounds those that are told why
+	share     descriptors
 	served    sync.WaitGroup
 
 	mu       sync.Mutex
@@ -93,9 +94,10 @@ func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		address: cfg.Address, handlers: h, log: log, start: time.Now(),
 		buffer:   or(cfg.WriteBufferBytes, 32<<10),
-		refusing: make(chan struct{}, 64),
+		refusing: make(chan struct{}, maxRefusing),
 		drained:  make(chan struct{}), done: make(chan struct{}),
 	}
+	s.share.divide()
 	s.SetLimits(cfg)
 	return s, nil
 }

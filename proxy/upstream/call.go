@@ -170,7 +170,10 @@ func (c *Call) dial() (*conn, error) {
 	var cn *conn
 	var err error
 	if canceled == nil {
-		cn, err = c.pool.target.dial(ctx)
+		if cn, err = c.pool.target.dial(ctx); usedUp(err) {
+			c.pool.t.closeIdle() // to be dialled again costs less than to fail
+			cn, err = c.pool.target.dial(ctx)
+		}
 	}
 	c.mu.Lock()
 	c.cancelDial = nil

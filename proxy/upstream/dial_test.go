@@ -75,7 +75,7 @@ func TestDialErrors(t *testing.T) {
 		&net.OpError{Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}:  "destination_ip_unroutable",
 		&net.OpError{Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}:    "connection_timeout",
 		&net.OpError{Err: os.NewSyscallError("connect", syscall.ECONNRESET)}:   "connection_terminated",
-		&net.OpError{Err: os.NewSyscallError("socket", syscall.EMFILE)}:        "destination_unavailable",
+		&net.OpError{Err: os.NewSyscallError("socket", syscall.EMFILE)}:        "connection_limit_reached",
 		&net.OpError{Err: context.DeadlineExceeded}:                            "connection_timeout",
 		&net.OpError{Err: &net.DNSError{IsTimeout: true}}:                      "connection_timeout",
 	} {

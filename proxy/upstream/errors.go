@@ -51,6 +51,8 @@ func dialError(err error, network string) *Error {
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
+	case usedUp(err):
+		e.Type = typeLimit
 	case errors.As(err, &dns):
 		e.Type = typeDNS
 		if dns.IsTimeout {
@@ -67,6 +69,11 @@ func dialError(err error, network string) *Error {
 		e.Type = typeConnectTime
 	}
 	return e
+}
+
+// usedUp reports whether err says that the process has no descriptor left.
+func usedUp(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // handshakeError gives an error of the TLS handshake its type.
