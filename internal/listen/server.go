@@ -207,7 +207,7 @@ func (s *Server) drain() {
 
 func (s *Server) abortAll() {
 	for _, c := range s.conns.all() {
-		c.abort()
+		c.dismiss()
 	}
 }
 

@@ -112,6 +112,17 @@ func (c *Conn) abort() {
 	_ = c.TCPConn.Close()
 }
 
+// dismiss ends the connection when the time to drain is over. An upgraded one
+// ends in order, so that what was said through it arrives; a response that is
+// cut must look so.
+func (c *Conn) dismiss() {
+	if c.raw.Load() {
+		_ = c.TCPConn.Close() // its goroutines notice
+		return
+	}
+	c.abort()
+}
+
 // Close ends the connection, unless fasthttp was only made to let go of it.
 func (c *Conn) Close() error {
 	if !c.yielded {
