@@ -95,6 +95,10 @@ type child struct {
 func startGateway(cmd *exec.Cmd) (*child, error) {
 	c := &child{cmd: cmd, out: newTranscript(), log: newTranscript(), done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = c.out, c.log
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=50") // not a second
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
