@@ -118,7 +118,7 @@ func TestE2EMaxConnectionsPerIP(t *testing.T) {
 func TestE2ETransportMaxConnections(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	c, _ := startChild(t, strings.Replace(toOrigin(o, "a"), `"]}}`, `"], transport: {max_connections: 2}}}`, 1), "")
+	c, _ := startChild(t, withBackend(toOrigin(o, "a"), "transport: {max_connections: 2}"), "")
 	done := make(chan error)
 	for range 2 {
 		conn := connect(t, c.addresses[0])

@@ -38,7 +38,7 @@ func TestE2EReloadsDoNotGrow(t *testing.T) {
 	configs := make([]string, 3)
 	for i := range configs {
 		// Another time-out makes other pools.
-		configs[i] = strings.Replace(toOrigin(o, "a"), `"]}}`, fmt.Sprintf(`"], timeouts: {connect: %ds}}}`, 1+i/2), 1)
+		configs[i] = withBackend(toOrigin(o, "a"), fmt.Sprintf("timeouts: {connect: %ds}", 10+i/2))
 	}
 	c, path := startChild(t, configs[0], "")
 	conns := make([]net.Conn, clients)

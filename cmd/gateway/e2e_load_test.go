@@ -29,15 +29,21 @@ func newOrigin(t *testing.T) *origin {
 }
 
 // toOrigin is a config that forwards everything to o and adds the field X-Config.
+// To connect may take longer than by default, on a machine that does much else.
 func toOrigin(o *origin, config string) string {
 	return fmt.Sprintf(`listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 server: {max_body_bytes: 4GiB}
 shutdown: {grace: 0s}
 access_log: {enabled: false}
-backends: {%[1]s: {targets: ["http://%[2]s"]}}
+backends: {%[1]s: {targets: ["http://%[2]s"], timeouts: {connect: 10s}}}
 routes: [{match: /*, backend: %[1]s, response_headers: {set: {X-Config: %[1]s}}}]
 `, config, o.addr)
+}
+
+// withBackend is such a config with other keys of its backend.
+func withBackend(config, keys string) string {
+	return strings.Replace(config, "timeouts: {connect: 10s}", keys, 1)
 }
 
 // startChild runs a gateway over a file of that text; limit, where it is not "",
@@ -119,7 +125,7 @@ func (s *swarm) ask(conn net.Conn, r *bufio.Reader) error {
 		return err
 	}
 	if resp.StatusCode != 200 || string(body) != "late\n" || resp.Close {
-		return fmt.Errorf("%s, close %t, %q", resp.Status, resp.Close, body)
+		return fmt.Errorf("%s, close %t, %s, %q", resp.Status, resp.Close, resp.Header.Get("Proxy-Status"), body)
 	}
 	s.configs.Store(resp.Header.Get("X-Config"), true)
 	return nil

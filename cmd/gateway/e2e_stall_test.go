@@ -56,7 +56,7 @@ func TestE2EUploadsToStalledTarget(t *testing.T) {
 		<-release // and reads no more
 	})
 	defer close(release)
-	text := strings.Replace(toOrigin(&origin{addr: addr}, "a"), `"]}}`, `"], timeouts: {idle: 2s}}}`, 1)
+	text := withBackend(toOrigin(&origin{addr: addr}, "a"), "timeouts: {connect: 10s, idle: 2s}")
 	c, _ := startChild(t, text, "")
 	type result struct {
 		sent   int64

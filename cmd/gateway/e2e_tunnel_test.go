@@ -72,7 +72,7 @@ func TestE2ETunnelIdle(t *testing.T) {
 	t.Parallel()
 	const idle = 2 * time.Second
 	addr, ends := tunnelTarget(t, false)
-	c, _ := startChild(t, strings.Replace(toOrigin(&origin{addr: addr}, "a"), `"]}}`, fmt.Sprintf(`"], timeouts: {idle: %v}}}`, idle), 1), "")
+	c, _ := startChild(t, withBackend(toOrigin(&origin{addr: addr}, "a"), fmt.Sprintf("timeouts: {connect: 10s, idle: %v}", idle)), "")
 	conn, r := openTunnel(t, c)
 	sent := int64(0)
 	for begun := time.Now(); time.Since(begun) < 2*idle+idle/2; sent++ {
