@@ -16,6 +16,7 @@ const (
 	evictLook  = 256         // connections that are looked at for the longest idle
 	evictMost  = 8           // and closed of these
 	evictAfter = time.Second // how long they have been idle at the least
+	evictEvery = 100 * time.Millisecond
 )
 
 // longAgo is since when a connection is idle that has to go.
@@ -29,7 +30,10 @@ const longAgo = math.MinInt64 / 2
 type descriptors struct {
 	bound atomic.Int64  // from this number on they are not for clients
 	few   chan struct{} // bounds those that are told why, as each holds one
-	told  time.Time     // when the log was; of the accept loop
+
+	// Of the accept loop.
+	told    time.Time // when the log was
+	evicted int64     // when idle connections were last closed, on the server's clock
 }
 
 // divide shares out what the process may have open. Go's runtime has raised the
@@ -71,13 +75,19 @@ func usedUp(err error) bool {
 }
 
 // evict closes a few of the connections that wait for a request the longest, so
-// that others may come. One on which a request arrives just now stays.
+// that others may come: not more than these few at a time, however many come. One
+// on which a request arrives just now stays.
 func (s *Server) evict() {
 	type waiting struct {
 		c     *Conn
 		since int64
 	}
-	latest := s.now() - int64(evictAfter)
+	now := s.now()
+	if s.share.evicted > 0 && now-s.share.evicted < int64(evictEvery) {
+		return
+	}
+	s.share.evicted = now
+	latest := now - int64(evictAfter)
 	var idle []waiting
 	for _, c := range s.conns.some(evictLook) {
 		since := c.since.Load()
