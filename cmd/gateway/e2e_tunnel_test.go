@@ -2,11 +2,13 @@ package main_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -91,7 +93,7 @@ func TestE2ETunnelIdle(t *testing.T) {
 }
 
 // A tunnel in use holds a drain up to shutdown.timeout; then both sides see its
-// end, in order, and the gateway exits.
+// end, in order where nothing is on its way, and the gateway exits.
 func TestE2ETunnelDrain(t *testing.T) {
 	t.Parallel()
 	const timeout = 2 * time.Second
@@ -126,8 +128,10 @@ func TestE2ETunnelDrain(t *testing.T) {
 	}
 	quiet.Close()
 	for range 2 {
-		if end := <-ends; end.err != nil {
-			t.Errorf("the target's side ended with %v; want the end in order", end.err)
+		// A byte on its way back at that moment makes the end of the busy one a reset.
+		end := <-ends
+		if end.err != nil && (end.read == 0 || !errors.Is(end.err, syscall.ECONNRESET)) {
+			t.Errorf("the target's side ended with %v after %d bytes", end.err, end.read)
 		}
 	}
 	check(t, <-exit)
