@@ -171,7 +171,7 @@ func (c *Call) dial() (*conn, error) {
 	var err error
 	if canceled == nil {
 		if cn, err = c.pool.target.dial(ctx); usedUp(err) {
-			c.pool.t.closeIdle() // to be dialled again costs less than to fail
+			c.pool.t.makeRoom()
 			cn, err = c.pool.target.dial(ctx)
 		}
 	}

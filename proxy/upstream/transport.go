@@ -24,6 +24,8 @@ type Transport struct {
 	resting atomic.Bool   // the sweeper sleeps until wake or sweepRest
 	wake    chan struct{} // one token is enough
 
+	room sync.Mutex // held by makeRoom; before mu
+
 	mu    sync.Mutex // before any Pool.mu
 	pools map[Config]*Pool
 	swept []*Pool // pools, and released ones that still have connections
@@ -183,6 +185,15 @@ func (t *Transport) prune() []*Pool {
 	}
 	t.swept = kept
 	return kept
+}
+
+// makeRoom closes all unused connections, as a dial found no descriptor: to dial
+// them again costs less than to fail. Who comes while another does it waits, and
+// then finds what it has freed.
+func (t *Transport) makeRoom() {
+	t.room.Lock()
+	defer t.room.Unlock()
+	t.closeIdle()
 }
 
 func (t *Transport) closeIdle() {
