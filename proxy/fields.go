@@ -59,7 +59,7 @@ func kindOf(name []byte) fieldKind {
 			return hopByHop
 		}
 	case 'p':
-		if equalFold(name, "Proxy-Connection") || equalFold(name, "Proxy-Authorization") {
+		if equalFold(name, "Proxy-Connection") || equalFold(name, "Proxy-Authorization") || equalFold(name, "Proxy-Authenticate") {
 			return hopByHop
 		}
 	case 'e':
@@ -108,9 +108,6 @@ func longKind(name []byte) fieldKind {
 	const prefix = "X-Forwarded-"
 	if len(name) >= len(prefix) && strings.EqualFold(view(name[:len(prefix)]), prefix) {
 		return peerOnly
-	}
-	if equalFold(name, "Proxy-Authenticate") {
-		return hopByHop
 	}
 	return endToEnd
 }
