@@ -126,13 +126,9 @@ func (x *Exchange) frame(ctx *fasthttp.RequestCtx) {
 	}
 	if r.ContentLength < 0 {
 		header := &ctx.Request.Header
-		r.Trailer = func() []Field {
-			var fields []Field
-			for _, key := range header.PeekTrailerKeys() {
-				fields = append(fields, Field{Name: key, Value: header.PeekBytes(key)})
-			}
-			return fields
-		}
+		// Asked by name, fasthttp would give a field of the head for a trailer
+		// that is called the same, or was announced and did not come.
+		r.Trailer = func() []Field { return appendFields(nil, header.TrailerHeader()) }
 	}
 }
 
