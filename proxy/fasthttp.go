@@ -113,7 +113,7 @@ func (x *Exchange) frame(ctx *fasthttp.RequestCtx) {
 			})
 		}
 	}
-	if !switching || r.ContentLength != 0 || bytes.EqualFold(r.Upgrade, []byte("h2c")) {
+	if !switching || r.ContentLength != 0 || r.Version == "1.0" || !tunnels(r.Upgrade) {
 		r.Upgrade = nil
 	}
 	if r.ContentLength != 0 {
@@ -140,6 +140,22 @@ func (x *Exchange) bodyOf(ctx *fasthttp.RequestCtx) io.Reader {
 		}
 	}
 	return ctx.RequestBodyStream()
+}
+
+// tunnels reports whether an upgrade to protocol may be asked for: one protocol
+// (RFC 9110, section 7.8) that is not itself HTTP or a wrapping for it. Through
+// a tunnel of those would go requests that no rule here sees.
+func tunnels(protocol []byte) bool {
+	name, version, versioned := bytes.Cut(protocol, []byte{'/'})
+	if checkName(view(name)) != nil || versioned && checkName(view(version)) != nil {
+		return false
+	}
+	for _, http := range []string{"h2", "h3", "http", "tls"} {
+		if len(name) >= len(http) && equalFold(name[:len(http)], http) {
+			return false
+		}
+	}
+	return true
 }
 
 // originForm takes scheme and authority off a target in absolute form (RFC
