@@ -113,6 +113,9 @@ func (x *Exchange) frame(ctx *fasthttp.RequestCtx) {
 			})
 		}
 	}
+	if len(r.Host) == 0 {
+		x.hostOfTarget(ctx.Request.Header.RequestURI())
+	}
 	if !switching || r.ContentLength != 0 || r.Version == "1.0" || !tunnels(r.Upgrade) {
 		r.Upgrade = nil
 	}
@@ -140,6 +143,22 @@ func (x *Exchange) bodyOf(ctx *fasthttp.RequestCtx) io.Reader {
 		}
 	}
 	return ctx.RequestBodyStream()
+}
+
+// hostOfTarget has the authority of a target in absolute form stand in for Host,
+// which HTTP/1.0 may leave out: it names the host that is asked (RFC 9112,
+// section 3.2.2), and routes are picked by it.
+func (x *Exchange) hostOfTarget(target []byte) {
+	i := bytes.Index(target, []byte("://"))
+	if i < 0 || target[0] == '/' {
+		return
+	}
+	host := target[i+3:]
+	if j := bytes.IndexAny(host, "/?"); j >= 0 {
+		host = host[:j]
+	}
+	x.Request.Host = host
+	x.Request.Fields = append(x.Request.Fields, Field{Name: raw("Host"), Value: host})
 }
 
 // tunnels reports whether an upgrade to protocol may be asked for: one protocol
