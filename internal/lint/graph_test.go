@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"internal/jobs":   {},
 	"internal/auth":   {},
 	"internal/listen": {},
+	"internal/attack": {}, // tests alone
 	"internal/config": {},
 }
 
