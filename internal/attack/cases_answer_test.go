@@ -228,6 +228,19 @@ func bodies() []attack {
 		judged("100 unasked", get+"\r\n", script{raw: "HTTP/1.1 100 Continue\r\n\r\n" + ok("").raw}, lean()),
 		judged("102 with a length", get+"\r\n", script{raw: "HTTP/1.1 102 Processing\r\nContent-Length: 6\r\n\r\n" + ok("").raw}, lean()),
 		judged("unknown interim response", get+"\r\n", script{raw: "HTTP/1.1 199 X\r\nX-Hidden: 1\r\n\r\n" + ok("").raw}, lean("X-Hidden")),
+		judged("order, case and twins of fields", get+"\r\n", ok("sErVeR: x\r\nSet-Cookie: a=b\r\nX-A: 1\r\nset-cookie: c=d\r\nDate: then\r\nX-A: 2\r\nContent-Type: a/b\r\n"), func(r *response, err error) error {
+			if err := whole("hello")(r, err); err != nil {
+				return err
+			}
+			var got []string
+			for _, f := range r.fields {
+				got = append(got, f.name+"="+f.value)
+			}
+			if s := strings.Join(got, " "); !strings.Contains(s, "sErVeR=x Set-Cookie=a=b X-A=1 set-cookie=c=d Date=then X-A=2 Content-Type=a/b") {
+				return fmt.Errorf("WRONG: the client got %s", s)
+			}
+			return nil
+		}),
 		judged("its own X-Request-Id", get+"\r\n", ok("X-Request-Id: forged\r\n"), func(r *response, err error) error {
 			if err := whole("hello")(r, err); err != nil {
 				return err

@@ -53,7 +53,7 @@ func lengths() []attack {
 // broke wants nothing whole at the upstream where the client's half ends in the
 // middle, and the connection closed behind at most one refusal.
 func broke(name, raw string) attack {
-	return attack{name: name, run: func(e *env) error {
+	return attack{name: name, raw: raw, run: func(e *env) error {
 		c, err := e.dial()
 		if err != nil {
 			return err
@@ -118,6 +118,7 @@ func codings() []attack {
 		reject("GET with CL.TE", get+"Content-Length: 5\r\n"+chunked+"0\r\n\r\n"+evil),
 		forward("a request in a chunk", post+chunked+hidden, body(evil)),
 		forward("case and padding", post+"tRaNsFeR-eNcOdInG: \tChUnKeD \t\r\n\r\n"+hidden, body(evil), has("Transfer-Encoding", "chunked")),
+		forward("GET with no chunk but the last", get+chunked+"0\r\n\r\n"),
 		forward("no chunk but the last", post+chunked+"0\r\n\r\n", body("")),
 		forward("a name that only looks like it", get+"X-Transfer-Encoding: chunked\r\n\r\n", has("Transfer-Encoding", "")),
 		forward("TE is not Transfer-Encoding", get+"TE: chunked\r\n\r\n", has("Transfer-Encoding", ""), has("TE", "")),

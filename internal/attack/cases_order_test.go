@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"fmt"
+	"net"
 	"strings"
 )
 
@@ -42,6 +43,12 @@ func pipelines() []attack {
 		bad("an unknown expectation between", "GET /public/c HTTP/1.1\r\nHost: edge.test\r\nExpect: x\r\n\r\n", 417),
 		bad("too many fields between", "GET /public/c HTTP/1.1\r\nHost: edge.test\r\n"+strings.Repeat("X: 1\r\n", 100)+"\r\n", 431),
 		bad("a long target between", "GET /"+strings.Repeat("a", 17<<10)+" HTTP/1.1\r\nHost: edge.test\r\n\r\n", 414),
+	}
+	for _, s := range []sample{
+		{"behind a head", get + "\r\n"}, {"in a length", post + "Content-Length: 500\r\n\r\nhello"}, {"in a large length", post + "Content-Length: 5000000\r\n\r\n" + strings.Repeat("a", 100000)},
+		{"in chunks", chunkedPost + "5\r\nhello\r\n5\r\n"}, {"behind chunks", chunkedPost + "5\r\nhello\r\n0\r\n\r\n"}, {"waiting for 100", post + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"}, {"with a request behind", get + "\r\n" + evil},
+	} {
+		attacks = append(attacks, leaves("client resets "+s.name, s.text, true), leaves("client closes "+s.name, s.text, false))
 	}
 	for _, s := range []sample{
 		{"a head", get + "X: 1\r\n\r\n"}, {"a length", post + "Content-Length: 5\r\n\r\nhello"},
@@ -100,6 +107,22 @@ func dribbled(name string, good bool, raw string, size int) attack {
 			return err
 		}
 		return e.targets(nil)
+	}}
+}
+
+// leaves has the client go while its upstream is silent: what it asked must be
+// given up, not half left to the next.
+func leaves(name, raw string, reset bool) attack {
+	return attack{name: name, raw: raw, gone: true, scripts: map[string]script{"/public/x": {mute: true}}, run: func(e *env) error {
+		c, err := e.dial()
+		if err != nil {
+			return err
+		}
+		c.send(raw)
+		if tcp, ok := c.Conn.(*net.TCPConn); ok && reset {
+			_ = tcp.SetLinger(0) // it is closed either way
+		}
+		return c.Close()
 	}}
 }
 

@@ -29,11 +29,13 @@ backends:
   hasty:
     targets: ["http://ORIGIN"]
     timeouts: {response_header: 200ms, idle: 200ms}
+  pages: {kind: files, root: "ROOT"}
   deny: {kind: respond, status: 403, body: "denied\n"}
 routes:
   - {match: "/public/*", backend: up}
   - {match: "/small/*", backend: up, max_body_bytes: 1KiB}
   - {match: "/hasty/*", backend: hasty}
+  - {match: "/files/*", backend: pages, rewrite: {strip_prefix: /files}}
   - {match: "/strip/*", backend: up, rewrite: {strip_prefix: /strip}}
   - {match: "/strip/admin/*", backend: deny}
   - {match: "/admin/*", backend: deny}
@@ -67,7 +69,11 @@ func startGateway(dir string, o *origin) (*gateway, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	text := strings.ReplaceAll(config, "ORIGIN", o.ln.Addr().String())
+	root, err := writePages(dir)
+	if err != nil {
+		return nil, err
+	}
+	text := strings.NewReplacer("ORIGIN", o.ln.Addr().String(), "ROOT", root).Replace(config)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ func reject(name, raw string, statuses ...int) attack {
 	if len(statuses) == 0 {
 		statuses = []int{400}
 	}
-	return attack{name: name, run: func(e *env) error {
+	return attack{name: name, raw: raw, run: func(e *env) error {
 		if err := e.refused(raw, statuses); err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func denied(name, raw string, statuses ...int) attack {
 	if len(statuses) == 0 {
 		statuses = []int{400, 403, 404}
 	}
-	return attack{name: name, run: func(e *env) error {
+	return attack{name: name, raw: raw, run: func(e *env) error {
 		c, err := e.dial()
 		if err != nil {
 			return err
@@ -91,7 +91,7 @@ func cut(name, raw string, statuses ...int) attack {
 	if len(statuses) == 0 {
 		statuses = []int{400}
 	}
-	return attack{name: name, run: func(e *env) error {
+	return attack{name: name, raw: raw, run: func(e *env) error {
 		if err := e.refused(raw, statuses); err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func cut(name, raw string, statuses ...int) attack {
 // forward wants the request answered by the upstream, which got exactly one
 // that all checks agree with, and the connection fit for another.
 func forward(name, raw string, checks ...check) attack {
-	return attack{name: name, run: func(e *env) error { return e.forwarded(raw, checks) }}
+	return attack{name: name, raw: raw, run: func(e *env) error { return e.forwarded(raw, checks) }}
 }
 
 func (e *env) forwarded(raw string, checks []check) error {
@@ -157,7 +157,7 @@ func linesOf(rs []request) (lines []string) {
 
 // either wants a request refused, or forwarded as one of the checks allow.
 func either(name, raw string, checks ...check) attack {
-	return attack{name: name, run: func(e *env) error {
+	return attack{name: name, raw: raw, run: func(e *env) error {
 		c, err := e.dial()
 		if err != nil {
 			return err
@@ -185,7 +185,7 @@ func either(name, raw string, checks ...check) attack {
 // upstream, in order, whole; then the end of the connection, or one that is fit
 // for another request.
 func seq(name, raw string, statuses []int, targets []string, end bool) attack {
-	return attack{name: name, run: func(e *env) error {
+	return attack{name: name, raw: raw, run: func(e *env) error {
 		c, err := e.dial()
 		if err != nil {
 			return err
