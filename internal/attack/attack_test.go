@@ -5,6 +5,7 @@ package attack_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ const ownPrefix = "/public/harness/"
 type attack struct {
 	name    string
 	raw     string // what the client sends, where that is one piece
-	gone    bool   // it does not wait, so the upstream may get that late
+	gone    bool   // it does not wait, so the upstream may get that later
 	scripts map[string]script
 	run     func(*env) error
 }
@@ -26,9 +27,22 @@ type attack struct {
 type env struct {
 	origin *origin
 	addr   string
+	from   string // the client's address
+	cases  int
 }
 
-func (e *env) dial() (*client, error) { return dial(e.addr) }
+func (e *env) dial() (*client, error) { return dial(e.addr, e.from) }
+
+// begin gives the next case a client address of its own. By it the upstream
+// knows what an earlier case asked, whose client has left, and which comes late.
+func (e *env) begin(scripts map[string]script) {
+	e.cases++
+	e.from = "127.0.0.1"
+	if runtime.GOOS == "linux" { // others have just the one
+		e.from = fmt.Sprintf("127.%d.%d.%d", 1+e.cases>>16, e.cases>>8&0xff, e.cases&0xff)
+	}
+	e.origin.mark(e.from, scripts)
+}
 
 // TestAttacks runs all cases, one after the other, so that whatever the
 // upstream reads belongs to one.
@@ -128,7 +142,7 @@ func judge(t *testing.T, key string, err error) {
 // nothing malformed and is left with nothing half, and a good request is
 // answered.
 func (e *env) try(a attack) error {
-	e.origin.mark(a.scripts)
+	e.begin(a.scripts)
 	if err := a.run(e); err != nil {
 		return err
 	}

@@ -110,8 +110,8 @@ func dribbled(name string, good bool, raw string, size int) attack {
 	}}
 }
 
-// leaves has the client go while its upstream is silent: what it asked must be
-// given up, not half left to the next.
+// leaves has the client go while its upstream is silent: what it asked is given
+// up, and not left half to the next.
 func leaves(name, raw string, reset bool) attack {
 	return attack{name: name, raw: raw, gone: true, scripts: map[string]script{"/public/x": {mute: true}}, run: func(e *env) error {
 		c, err := e.dial()

@@ -35,8 +35,9 @@ type client struct {
 	sentinels int
 }
 
-func dial(addr string) (*client, error) {
-	c, err := net.DialTimeout("tcp", addr, limit)
+func dial(addr, from string) (*client, error) {
+	d := net.Dialer{Timeout: limit, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("CRASH: %w", err)
 	}

@@ -38,7 +38,7 @@ func testMutants(t *testing.T, e *env, themes map[string][]attack) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range n {
 		raw := mutate(r, seeds)
-		e.origin.mark(nil)
+		e.begin(nil)
 		if err := errors.Join(e.endures(raw), e.calm()); err != nil {
 			t.Errorf("%q: %v", raw, err)
 		}

@@ -28,7 +28,7 @@ type origin struct {
 	mu      sync.Mutex
 	scripts map[string]script // by the target without its query
 	seen    []*request        // since mark
-	bytes   int               // since mark
+	client  string            // whose requests are looked for
 	faults  []string
 	conns   map[net.Conn]int // bytes that make no whole request yet
 	gate    chan struct{}    // closed by release
@@ -42,7 +42,7 @@ func newOrigin() (*origin, error) {
 		return nil, err
 	}
 	o := &origin{ln: ln, conns: map[net.Conn]int{}}
-	o.mark(nil)
+	o.mark("", nil)
 	o.live.Go(func() {
 		for {
 			c, err := ln.Accept()
@@ -85,9 +85,6 @@ func (o *origin) serve(c net.Conn) {
 			return
 		}
 		buf = append(buf, piece[:n]...)
-		o.mu.Lock()
-		o.bytes += n
-		o.mu.Unlock()
 		for len(buf) > 0 {
 			done, stop, err := o.step(c, &r, &buf)
 			o.mu.Lock()
@@ -210,21 +207,25 @@ func (o *origin) release() error {
 	}
 }
 
-// mark forgets what was seen and sets the scripts.
-func (o *origin) mark(scripts map[string]script) {
+// mark forgets what was seen, and sets whose requests are looked for and the
+// scripts.
+func (o *origin) mark(client string, scripts map[string]script) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.seen, o.bytes, o.faults, o.scripts = nil, 0, nil, scripts
+	o.seen, o.faults, o.client, o.scripts = nil, nil, client, scripts
 	o.gate, o.sent = make(chan struct{}), make(chan struct{}, 1)
 }
 
-// requests are those since mark that the case itself made, without the
-// harness's own.
+// requests are those since mark, without the harness's own and those that the
+// gateway says came from another case's client. Where it says nothing it has not
+// seen the request, which is the worst there is.
 func (o *origin) requests() (rs []request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range o.seen {
-		if !strings.HasPrefix(r.target, ownPrefix) {
+		client := r.get("X-Forwarded-For")
+		other := strings.HasPrefix(client, "127.") && client != o.client
+		if !other && !strings.HasPrefix(r.target, ownPrefix) {
 			rs = append(rs, *r)
 		}
 	}

@@ -21,10 +21,8 @@ func reject(name, raw string, statuses ...int) attack {
 		if err := e.refused(raw, statuses); err != nil {
 			return err
 		}
-		e.origin.mu.Lock()
-		defer e.origin.mu.Unlock()
-		if e.origin.bytes > 0 {
-			return fmt.Errorf("SMUGGLED: refused, but the upstream got %d bytes", e.origin.bytes)
+		if got := e.origin.requests(); len(got) > 0 {
+			return fmt.Errorf("SMUGGLED: refused, but the upstream got %q", linesOf(got))
 		}
 		return nil
 	}}
