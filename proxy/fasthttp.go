@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -131,7 +132,10 @@ func (x *Exchange) frame(ctx *fasthttp.RequestCtx) {
 		header := &ctx.Request.Header
 		// Asked by name, fasthttp would give a field of the head for a trailer
 		// that is called the same, or was announced and did not come.
-		r.Trailer = func() []Field { return appendFields(nil, header.TrailerHeader()) }
+		r.Trailer = func() []Field {
+			fields, nominated := appendFields(nil, header.TrailerHeader()), connectionOptions(r)
+			return slices.DeleteFunc(fields, func(f Field) bool { return listed(nominated, f.Name) })
+		}
 	}
 }
 

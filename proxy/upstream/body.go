@@ -125,7 +125,7 @@ func (c *Call) dechunk(p, src []byte) (put, took int, err error) {
 	}
 	if c.chunks.done() {
 		c.excess = took < len(src)
-		c.Response.Trailer = c.chunks.trailer
+		c.Response.Trailer = c.head.unnamed(c.chunks.trailer)
 	}
 	return put, took, nil
 }

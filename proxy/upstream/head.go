@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 )
 
 const (
@@ -253,6 +254,15 @@ func (h *head) named(name []byte) bool {
 		}
 	}
 	return false
+}
+
+// unnamed takes the trailer fields away that Connection names (RFC 9110, section
+// 7.6.1).
+func (h *head) unnamed(trailer []Field) []Field {
+	if len(h.options) == 0 {
+		return trailer
+	}
+	return slices.DeleteFunc(trailer, func(f Field) bool { return h.named(f.Name) })
 }
 
 // parseField takes one field line without its CRLF apart.
