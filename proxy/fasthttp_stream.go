@@ -88,9 +88,14 @@ func (x *Exchange) announceTrailers(h *fasthttp.ResponseHeader) {
 		x.stream.trailers = nil
 		return
 	}
-	if names, ok := x.Response.Header.Lookup("Trailer"); ok {
-		_ = h.SetTrailer(names) // names that may not be trailers stay out
-	}
+	names, _ := x.Response.Header.Lookup("Trailer")
+	tokens(names, func(name string) bool {
+		// fasthttp would take a field that is there already out of the head.
+		if _, ok := x.Response.Header.Lookup(name); !ok {
+			_ = h.AddTrailer(name) // names that may not be trailers stay out
+		}
+		return true
+	})
 }
 
 func (x *Exchange) sendTrailers(h *fasthttp.ResponseHeader) {
