@@ -76,6 +76,19 @@ func severed(r *response, err error) error {
 	return fmt.Errorf("WRONG: a broken response arrived as a whole one: %d %.200q", r.status, r.body)
 }
 
+// trailed wants the field X-Sum to be head, and the trailers to be tail or none.
+func trailed(head, tail string) func(*response, error) error {
+	return func(r *response, err error) error {
+		if err := whole("hello")(r, err); err != nil {
+			return err
+		}
+		if got := strings.Join(r.trailers, " "); r.get("X-Sum") != head || got != "" && got != tail {
+			return fmt.Errorf("WRONG: X-Sum %q, trailers %q", r.get("X-Sum"), r.trailers)
+		}
+		return nil
+	}
+}
+
 // broken wants 502 for each.
 func broken(before, after string, samples ...sample) []attack {
 	return each(func(name, text string) attack {
@@ -164,6 +177,9 @@ func bodies() []attack {
 			if r.body != "" {
 				return fmt.Errorf("SMUGGLED: the client got the body %q", r.body)
 			}
+			if r.get("Transfer-Encoding") != "" || want == 204 && r.get("Content-Length") != "" {
+				return fmt.Errorf("RISKY: a %d was framed: %q", want, r.fields)
+			}
 			return nil
 		}
 	}
@@ -198,6 +214,18 @@ func bodies() []attack {
 		judged("HEAD answered with chunks", head, script{raw: chunked + "6\r\nhidden\r\n0\r\n\r\n"}, nothing(200)),
 		judged("HEAD answered without framing", head, script{raw: "HTTP/1.1 200 OK\r\n\r\n", close: true}, nothing(200)),
 		judged("HEAD answered with a large length", head, script{raw: "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n"}, nothing(200)),
+		judged("205 with nothing", get+"\r\n", script{raw: "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n"}, nothing(205)),
+		judged("an unknown length to a kept HTTP/1.0 ends the line", "GET /public/x HTTP/1.0\r\nHost: edge.test\r\nConnection: keep-alive\r\n\r\n"+evil, script{raw: chunked + "5\r\nhello\r\n0\r\n\r\n"}, func(r *response, err error) error {
+			if err == nil {
+				r.close = true
+			}
+			return whole("hello")(r, err)
+		}),
+		judged("trailers asked for", get+"TE: trailers\r\n\r\n", script{raw: chunked + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"}, trailed("", "X-Sum: 1")),
+		judged("trailers announced", get+"TE: trailers\r\n\r\n", script{raw: "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\n" + chunked[17:] + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"}, trailed("", "X-Sum: 1")),
+		judged("a trailer called as a field", get+"TE: trailers\r\n\r\n", script{raw: "HTTP/1.1 200 OK\r\nX-Sum: head\r\n" + chunked[17:] + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"}, trailed("head", "X-Sum: 1")),
+		judged("a field announced as a trailer", get+"TE: trailers\r\n\r\n", script{raw: "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nX-Sum: head\r\n" + chunked[17:] + "5\r\nhello\r\n0\r\n\r\n"}, trailed("head", "")),
+		judged("a nominated trailer", get+"TE: trailers\r\n\r\n", script{raw: "HTTP/1.1 200 OK\r\nConnection: X-Sum\r\n" + chunked[17:] + "5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"}, trailed("", "")),
 		judged("empty by length", get+"\r\n", script{raw: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}, whole("")),
 		judged("empty by chunks", get+"\r\n", script{raw: chunked + "0\r\n\r\n"}, whole("")),
 		judged("empty by the end", get+"\r\n", script{raw: "HTTP/1.1 200 OK\r\n\r\n", close: true}, whole("")),

@@ -83,6 +83,7 @@ func trailers() []attack {
 		cut("framing announced, not sent", post+"Trailer: Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"+evil),
 		forward("same name as a field", post+"X-Sum: head\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: tail\r\n\r\n", body("hello"), has("X-Sum", "head"), tail("X-Sum=tail")),
 		forward("a field announced as a trailer stays one", post+"X-Sum: head\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", body("hello"), has("X-Sum", "head"), tail("")),
+		forward("nominated", post+"Connection: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n", body("hello"), tail("")),
 		seq("a request behind trailers", "POST /public/a HTTP/1.1\r\nHost: edge.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n"+get+"\r\n", []int{200, 200}, []string{"/public/a", "/public/x"}, false),
 	)
 }

@@ -72,6 +72,7 @@ func upgrades() []attack {
 		tunnelled("malformed bytes through it", get+ask+"\r\n", script{raw: switching + "\r\n", echo: true}, "GET / HTTP/9.9\n\n\x00\xff"),
 		tunnelled("in other cases", get+"cOnNeCtIoN: keep-alive, uPgRaDe\r\nuPgRaDe: WebSocket\r\n\r\n", script{raw: switching + "\r\n", echo: true}, "hello"),
 		tunnelled("bytes sent before the answer", get+ask+"\r\n"+evil, script{raw: switching + "\r\n", echo: true}, ""),
+		tunnelled("with close beside", get+"Connection: close, Upgrade\r\nUpgrade: websocket\r\n\r\n", script{raw: switching + "\r\n", echo: true}, "hello"),
 		tunnelled("with fields beside", get+ask+"X: 1\r\nSec-WebSocket-Key: eA==\r\n\r\n", script{raw: switching + "X: 2\r\n\r\n", echo: true}, "hello"),
 	}
 	for _, s := range []sample{
