@@ -88,6 +88,7 @@ func TestAttacks(t *testing.T) {
 	}
 	t.Run("mutants", func(t *testing.T) {
 		testMutants(t, e, themes)
+		testMutantAnswers(t, e, themes)
 		if err := g.complaints(); err != nil {
 			t.Fatal(err)
 		}

@@ -29,11 +29,7 @@ func testMutants(t *testing.T, e *env, themes map[string][]attack) {
 			}
 		}
 	}
-	n, seed := 1000, uint64(1)
-	if s := os.Getenv("ATTACK_MUTANTS"); s != "" {
-		n, _ = strconv.Atoi(s)
-		seed = rand.Uint64()
-	}
+	n, seed := mutants(1000)
 	t.Logf("%d mutants of seed %d", n, seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range n {
@@ -43,6 +39,15 @@ func testMutants(t *testing.T, e *env, themes map[string][]attack) {
 			t.Errorf("%q: %v", raw, err)
 		}
 	}
+}
+
+// mutants says how many there are to be and of which seed; ATTACK_MUTANTS asks
+// for a number of new ones.
+func mutants(n int) (int, uint64) {
+	if more, err := strconv.Atoi(os.Getenv("ATTACK_MUTANTS")); err == nil {
+		return more, rand.Uint64()
+	}
+	return n, 1
 }
 
 // splinters are what edits put in: bytes and lines at which parsers differ.
