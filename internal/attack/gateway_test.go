@@ -18,14 +18,14 @@ import (
 
 const config = `
 listeners: [{address: "127.0.0.1:0"}]
-server: {header_timeout: 1s, idle_timeout: 3s}
+server: {header_timeout: 2s, idle_timeout: 4s}
 admin: {address: ""}
 access_log: {enabled: false}
 shutdown: {grace: 0s, timeout: 5s}
 backends:
   up:
     targets: ["http://ORIGIN"]
-    timeouts: {connect: 2s, response_header: 2s, idle: 2s}
+    timeouts: {connect: 4s, response_header: 4s, idle: 4s}
   hasty:
     targets: ["http://ORIGIN"]
     timeouts: {response_header: 200ms, idle: 200ms}
