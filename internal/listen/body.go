@@ -55,10 +55,22 @@ func (c *Conn) unreadBody() int64 {
 	return c.g.left + int64(c.ready)
 }
 
+// skippable reports whether skipBody would succeed: there is not too much, and
+// nobody has ended the reading with a deadline.
+func (c *Conn) skippable() bool {
+	left := c.unreadBody()
+	if left == 0 {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return left <= maxSkipped && c.foreign.IsZero()
+}
+
 // skipBody reads what is left of such a body, unless it is too much: then the
 // connection ends here.
 func (c *Conn) skipBody() error {
-	if c.unreadBody() > maxSkipped {
+	if !c.skippable() {
 		c.err = io.EOF
 		return c.err
 	}

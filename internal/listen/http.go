@@ -71,7 +71,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if ctx.Response.IsBodyStream() || ctx.Hijacked() {
 		return
 	}
-	if c, ok := ctx.Conn().(*Conn); ok && c.unreadBody() > maxSkipped {
+	if c, ok := ctx.Conn().(*Conn); ok && !c.skippable() {
 		ctx.SetConnectionClose()
 	}
 }
