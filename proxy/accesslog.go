@@ -122,7 +122,7 @@ func appendLine(b []byte, x *Exchange, status int, took time.Duration) []byte {
 	b = append(b, `,"bytes_out":`...)
 	b = strconv.AppendInt(b, x.bytesOut, 10)
 	b = append(b, `,"duration_ms":`...)
-	b = strconv.AppendFloat(b, float64(took.Microseconds())/1000, 'f', 3, 64)
+	b = appendMillis(b, took)
 	b = appendPair(b, "route", x.routeName())
 	if x.backend != "" {
 		b = appendPair(b, "backend", x.backend)
@@ -142,6 +142,14 @@ func appendLine(b []byte, x *Exchange, status int, took time.Duration) []byte {
 		b = appendPair(b, "reason", x.err.Error())
 	}
 	return append(b, "}\n"...)
+}
+
+// appendMillis appends d in milliseconds, to the microsecond.
+func appendMillis(b []byte, d time.Duration) []byte {
+	us := max(d.Microseconds(), 0)
+	b = strconv.AppendInt(b, us/1000, 10)
+	us %= 1000
+	return append(b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
 }
 
 func appendPair(b []byte, key, value string) []byte {
