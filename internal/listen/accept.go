@@ -65,20 +65,20 @@ func (s *Server) take(nc net.Conn) {
 		_ = nc.Close() // no such listener is opened
 		return
 	}
-	c, err := s.newConn(tc)
+	lim := s.limits.Load()
+	c, err := s.newConn(tc, lim)
 	if err != nil {
 		_ = tc.Close() // it is broken
 		return
 	}
-	lim := s.limits.Load()
 	if !s.conns.add(c, lim.MaxConnections, lim.MaxConnectionsPerIP) {
-		s.turnAway(tc)
+		s.turnAway(c)
 		return
 	}
 	s.served.Go(func() { s.serve(c) })
 }
 
-func (s *Server) newConn(tc *net.TCPConn) (*Conn, error) {
+func (s *Server) newConn(tc *net.TCPConn, lim *settings) (*Conn, error) {
 	fd, err := tc.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -89,17 +89,24 @@ func (s *Server) newConn(tc *net.TCPConn) (*Conn, error) {
 		c.ip = network(addr.AddrPort().Addr())
 	}
 	c.g.next()
-	c.g.maxHead = s.limits.Load().MaxHeaderBytes
+	c.g.maxHead = lim.MaxHeaderBytes
 	c.since.Store(s.now())
+	if lim.tls != nil {
+		c.secured(lim.tls)
+	}
 	return c, nil
 }
 
 // serve runs c to its end, or until it is hijacked. It is back here whenever
 // the connection waits for long, and then costs little.
 func (s *Server) serve(c *Conn) {
+	if c.secure != nil && !c.shake() {
+		_ = c.Close() // always nil
+		return
+	}
 	for c.await() {
 		server := s.http.Load().choose(c)
-		if err := server.ServeConn(c); err != nil {
+		if err := server.ServeConn(c.face()); err != nil {
 			s.log.Debug("connection ended", "client", c.RemoteAddr().String(), "error", err)
 		}
 		if !c.yielded {
@@ -121,8 +128,13 @@ func (s *Server) reject(client net.Addr, v *Violation) []byte {
 }
 
 // turnAway says 503 to a connection that is one too many, if there are not too
-// many of those either.
-func (s *Server) turnAway(tc *net.TCPConn) {
+// many of those either. With TLS saying so would cost more than serving.
+func (s *Server) turnAway(c *Conn) {
+	tc := c.TCPConn
+	if c.secure != nil {
+		_ = tc.Close() // without a word
+		return
+	}
 	select {
 	case s.refusing <- struct{}{}:
 	default:

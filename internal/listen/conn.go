@@ -28,11 +28,12 @@ var errYield = errors.New("listen: yield")
 type state uint32
 
 const (
-	stateNew    state = iota // nothing has come yet
-	stateIdle                // between requests
-	stateHead                // a request's head is incomplete
-	stateActive              // a request is being served
-	stateRaw                 // hijacked
+	stateNew       state = iota // nothing has come yet
+	stateHandshake              // of TLS
+	stateIdle                   // between requests
+	stateHead                   // a request's head is incomplete
+	stateActive                 // a request is being served
+	stateRaw                    // hijacked
 	stateClosing
 )
 
@@ -44,12 +45,13 @@ const (
 // The embedded TCPConn keeps ReadFrom and thereby splice.
 type Conn struct {
 	*net.TCPConn
-	s   *Server
-	fd  syscall.RawConn
-	ip  netip.Prefix
-	id  uint64
-	at  int // its place in the registry
-	end sync.Once
+	s      *Server
+	fd     syscall.RawConn
+	secure *TLSConn // nil without TLS
+	ip     netip.Prefix
+	id     uint64
+	at     int // its place in the registry
+	end    sync.Once
 
 	// Of the goroutine that reads.
 	g       guard
@@ -272,7 +274,7 @@ func (c *Conn) onlyBlank() bool { return c.g.blank && len(c.held) == 2 }
 func (c *Conn) refuse(v *Violation) {
 	c.refused = true
 	_ = c.TCPConn.SetWriteDeadline(time.Now().Add(refuseTimeout)) // Write says if it failed
-	_, _ = c.TCPConn.Write(c.s.reject(c.RemoteAddr(), v))         // the connection ends either way
+	_, _ = c.sendWire(c.s.reject(c.RemoteAddr(), v))              // the connection ends either way
 }
 
 // receive reads from the socket, and decides when it was woken.
@@ -282,7 +284,7 @@ func (c *Conn) receive(p []byte) (int, error) {
 		c.waiting.Store(true)
 	}
 	for {
-		n, err := c.readSocket(p)
+		n, err := c.receiveWire(p)
 		if n == 0 && err != io.EOF && errors.Is(err, os.ErrDeadlineExceeded) {
 			if err = c.wake(); err == nil {
 				continue
@@ -328,11 +330,11 @@ func (c *Conn) drop(n int) {
 // WriteTo writes all that can be read to w; without it the TCPConn's own would
 // pass by the guard.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
-	if c.raw.Load() && len(c.held) == 0 {
-		return c.TCPConn.WriteTo(w)
-	}
-	if !c.raw.Load() {
+	if !c.raw.Load() || c.secure != nil {
 		return io.Copy(w, struct{ io.Reader }{c})
+	}
+	if len(c.held) == 0 {
+		return c.TCPConn.WriteTo(w)
 	}
 	n, err := w.Write(c.held)
 	c.drop(n)
@@ -361,6 +363,9 @@ func (c *Conn) readRaw(p []byte) (int, error) {
 		n := copy(p, c.held)
 		c.drop(n)
 		return n, nil
+	}
+	if c.secure != nil {
+		return c.secure.tls.Read(p)
 	}
 	return c.TCPConn.Read(p)
 }

@@ -70,7 +70,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 // from its start.
 func (s *Server) failed(ctx *fasthttp.RequestCtx, err error) {
 	v := errRequest
-	if c, ok := ctx.Conn().(*Conn); ok {
+	if c, ok := ctx.Conn().(interface{ Violation() *Violation }); ok {
 		if own := c.Violation(); own != nil {
 			v = own
 		}

@@ -17,6 +17,7 @@ type registry struct {
 // Stats counts the open connections by what they are doing.
 type Stats struct {
 	New     int64 // nothing has come yet
+	Shaking int64 // in a TLS handshake
 	Idle    int64 // between requests
 	Active  int64 // sending a request or being answered
 	Raw     int64 // upgraded
@@ -81,6 +82,8 @@ func (r *registry) stats() (st Stats) {
 		switch c.in() {
 		case stateNew:
 			st.New++
+		case stateHandshake:
+			st.Shaking++
 		case stateIdle:
 			st.Idle++
 		case stateHead, stateActive:

@@ -4,6 +4,7 @@ package listen
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,9 @@ type Config struct {
 	IdleTimeout    time.Duration // between requests; 75 s if 0
 	WriteStall     time.Duration // without the client reading any of its response; 60 s if 0
 	MinBodyRate    int64         // bytes/s, over 5 s after 5 s in which a body is waited for; 0: any
+
+	HandshakeTimeout time.Duration // of TLS; 10 s if 0
+	TLS              *TLS          // nil: plaintext
 
 	MaxConnections      int // open at once; 0: unbounded
 	MaxConnectionsPerIP int // from one IPv4 address or IPv6 /64; 0: unbounded
@@ -52,10 +56,13 @@ type Server struct {
 	start    time.Time
 	buffer   int // for writing
 
-	limits atomic.Pointer[Config]
+	limits atomic.Pointer[settings]
 	http   atomic.Pointer[pair]
 	clock  atomic.Int64 // ns since start, as of the last sweep
 	conns  registry
+
+	tickets tickets
+	hands   handshakes
 
 	watcher   atomic.Pointer[watcher]
 	lingering atomic.Int64
@@ -79,9 +86,12 @@ func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
 	if _, _, err := net.SplitHostPort(cfg.Address); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if cfg.MaxHeaderBytes < 0 || cfg.HeaderTimeout < 0 || cfg.IdleTimeout < 0 || cfg.WriteStall < 0 ||
+	if cfg.MaxHeaderBytes < 0 || cfg.HeaderTimeout < 0 || cfg.IdleTimeout < 0 || cfg.WriteStall < 0 || cfg.HandshakeTimeout < 0 ||
 		cfg.MinBodyRate < 0 || cfg.MaxConnections < 0 || cfg.MaxConnectionsPerIP < 0 || cfg.WriteBufferBytes < 0 {
 		return nil, errors.New("listen: limits must not be negative")
+	}
+	if err := cfg.TLS.check(); err != nil {
+		return nil, err
 	}
 	if h.Reject == nil {
 		h.Reject = Problem
@@ -106,17 +116,29 @@ func or[T int | int64 | time.Duration](v, standard T) T {
 	return v
 }
 
+// settings are a Config with what follows from it.
+type settings struct {
+	Config
+	tls *tls.Config // nil: plaintext
+}
+
 // SetLimits puts new time-outs and limits in force, for open connections as
-// well. Address is ignored.
+// well, and TLS for those that are accepted from now on. Address is ignored.
 func (s *Server) SetLimits(cfg Config) {
 	cfg.MaxHeaderBytes = or(cfg.MaxHeaderBytes, defaultMaxHead)
 	cfg.HeaderTimeout = or(cfg.HeaderTimeout, 10*time.Second)
 	cfg.IdleTimeout = or(cfg.IdleTimeout, 75*time.Second)
 	cfg.WriteStall = or(cfg.WriteStall, time.Minute)
+	cfg.HandshakeTimeout = or(cfg.HandshakeTimeout, 10*time.Second)
 	if old := s.limits.Load(); old == nil || old.MaxHeaderBytes != cfg.MaxHeaderBytes {
 		s.http.Store(s.newPair(cfg.MaxHeaderBytes))
 	}
-	s.limits.Store(&cfg)
+	set := &settings{Config: cfg}
+	if cfg.TLS != nil {
+		set.tls = cfg.TLS.config([]string{"http/1.1"})
+	}
+	s.tickets.serve(set.tls, s.now())
+	s.limits.Store(set)
 }
 
 // now is the server's clock, in nanoseconds.

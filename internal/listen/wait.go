@@ -32,8 +32,17 @@ func (c *Conn) await() bool {
 		return c.advance() == nil
 	}
 	for {
+		if c.secure != nil {
+			if got, err := c.secure.glance(readReady); got {
+				return c.advance() == nil
+			} else if err != nil {
+				return false
+			} else if !parks {
+				return true
+			}
+		}
 		err := c.readable()
-		if err == nil {
+		if err == nil && c.secure == nil {
 			return true
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -70,6 +79,14 @@ func (c *Conn) due(now int64) error {
 	age := time.Duration(now - c.since.Load())
 	park := parkAfter
 	switch c.in() {
+	case stateHandshake:
+		if age > lim.HandshakeTimeout {
+			return errHandshakeSlow
+		}
+		if age > drainNew && c.s.draining.Load() {
+			return io.EOF
+		}
+		return nil
 	case stateNew:
 		if age > lim.HeaderTimeout || age > drainNew && c.s.draining.Load() {
 			return io.EOF
@@ -124,6 +141,7 @@ func (c *Conn) finish() {
 	if c.unread() {
 		c.linger()
 	}
+	c.bye()
 	_ = c.TCPConn.Close() // there is nothing left to lose
 	c.s.remove(c)
 }
@@ -139,6 +157,11 @@ func (c *Conn) unread() bool {
 	case !c.g.done() && !c.g.inHead():
 		return c.err == nil
 	}
+	if c.secure != nil {
+		if got, _ := c.secure.glance(readNothing); got {
+			return true
+		}
+	}
 	return c.pending()
 }
 
@@ -148,6 +171,7 @@ func (c *Conn) linger() {
 	c.enter(stateClosing)
 	_ = c.TCPConn.SetReadDeadline(time.Now().Add(lingerTimeout)) // fails with the Read that follows
 	c.mu.Unlock()
+	c.bye()
 	if c.TCPConn.CloseWrite() != nil || c.s.lingering.Add(1) > maxLingering {
 		c.s.lingering.Add(-1)
 		return
