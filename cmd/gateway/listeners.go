@@ -176,6 +176,10 @@ func (g *gateway) writeConnections(w io.Writer) {
 		write("upgraded", s.Raw)
 		write("closing", s.Closing)
 		l.writeTLS(w, time.Now())
+		metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_http2_connections{listener=%q}", l.address), uint64(s.HTTP2))
+		for i, n := range l.server.Abuses() {
+			metrics.WriteCounterUint64(w, fmt.Sprintf("sluice_http2_abuse_total{listener=%q,reason=%q}", l.address, listen.H2Abuses[i]), uint64(n))
+		}
 	}
 }
 
@@ -190,6 +194,8 @@ func limits(next *setup, i int) listen.Config {
 		MinBodyRate:         s.MinBodyRate,
 		MaxConnections:      s.MaxConnections,
 		MaxConnectionsPerIP: s.MaxConnectionsPerIP,
+		HTTP2:               slices.ContainsFunc(l.Protocols, func(p string) bool { return p == "h2" || p == "h2c" }),
+		OnlyHTTP2:           !slices.Contains(l.Protocols, "http1"),
 	}
 	if c := next.credentials[i]; c != nil {
 		cfg.TLS = c.tls

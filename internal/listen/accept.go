@@ -83,7 +83,7 @@ func (s *Server) newConn(tc *net.TCPConn, lim *settings) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{TCPConn: tc, s: s, fd: fd}
+	c := &Conn{TCPConn: tc, s: s, fd: fd, set: lim}
 	c.initTransfers()
 	if addr, ok := tc.RemoteAddr().(*net.TCPAddr); ok {
 		c.ip = network(addr.AddrPort().Addr())
@@ -100,8 +100,12 @@ func (s *Server) newConn(tc *net.TCPConn, lim *settings) (*Conn, error) {
 // serve runs c to its end, or until it is hijacked. It is back here whenever
 // the connection waits for long, and then costs little.
 func (s *Server) serve(c *Conn) {
-	if c.secure != nil && !c.shake() {
+	switch s.greet(c) {
+	case greetNothing:
 		_ = c.Close() // always nil
+		return
+	case greetHTTP2:
+		s.serveHTTP2(c, c.secure == nil)
 		return
 	}
 	for c.await() {
@@ -114,6 +118,38 @@ func (s *Server) serve(c *Conn) {
 		}
 	}
 	_ = c.Close() // always nil
+}
+
+type greeting uint8
+
+const (
+	greetHTTP1 greeting = iota
+	greetHTTP2
+	greetNothing // it has ended
+)
+
+// greet finds out what c speaks.
+func (s *Server) greet(c *Conn) greeting {
+	two := false
+	switch {
+	case c.secure != nil:
+		if !c.shake() {
+			return greetNothing
+		}
+		two = c.secure.tls.ConnectionState().NegotiatedProtocol == protocolHTTP2
+	case c.set.HTTP2:
+		two = c.beginsHTTP2()
+	}
+	switch {
+	case two:
+		return greetHTTP2
+	case c.set.OnlyHTTP2:
+		if c.secure != nil || len(c.held) > 0 || c.awaitReadable() {
+			c.refuse(errOnlyHTTP2)
+		}
+		return greetNothing
+	}
+	return greetHTTP1
 }
 
 func (s *Server) remove(c *Conn) { s.conns.remove(c) }

@@ -47,7 +47,9 @@ type Conn struct {
 	*net.TCPConn
 	s      *Server
 	fd     syscall.RawConn
-	secure *TLSConn // nil without TLS
+	set    *settings              // as of when it was accepted
+	secure *TLSConn               // nil without TLS
+	h2     atomic.Pointer[h2Conn] // nil with HTTP/1
 	ip     netip.Prefix
 	id     uint64
 	at     int // its place in the registry
@@ -58,6 +60,7 @@ type Conn struct {
 	held    []byte // read off the socket and not yet handed on
 	ready   int    // how many of held have passed the guard
 	room    int    // the size in bytes of fasthttp's read buffer
+	first   byte   // the first that came, where it is known
 	started bool   // some of the message has been handed on
 	yielded bool   // fasthttp has been told EOF, the connection goes on
 	refused bool   // a head has been answered with an error

@@ -22,6 +22,7 @@ type Stats struct {
 	Active  int64 // sending a request or being answered
 	Raw     int64 // upgraded
 	Closing int64 // answered with an error, waiting for the client to notice
+	HTTP2   int64 // of all these, those that speak HTTP/2
 }
 
 // add takes c in unless max or perIP connections are open already; 0 means
@@ -79,6 +80,9 @@ func (r *registry) stats() (st Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.conns {
+		if c.h2.Load() != nil {
+			st.HTTP2++
+		}
 		switch c.in() {
 		case stateNew:
 			st.New++

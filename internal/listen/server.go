@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,8 @@ type Config struct {
 
 	HandshakeTimeout time.Duration // of TLS; 10 s if 0
 	TLS              *TLS          // nil: plaintext
+	HTTP2            bool          // besides HTTP/1: by ALPN with TLS, by prior knowledge without; needs Handlers.HTTP
+	OnlyHTTP2        bool          // HTTP/1 is refused
 
 	MaxConnections      int // open at once; 0: unbounded
 	MaxConnectionsPerIP int // from one IPv4 address or IPv6 /64; 0: unbounded
@@ -43,6 +46,9 @@ type Handlers struct {
 	// sent, any other status is the final response's, the rest of which the
 	// context holds. nil: always 100.
 	Expect func(*fasthttp.RequestCtx) int
+	// HTTP serves a request of HTTP/2. Its bodies' Read returns a *Violation for
+	// what the client did wrong. It must not panic. nil: HTTP/2 is not offered.
+	HTTP http.Handler
 	// Reject appends the whole response to a client's request that never reaches
 	// Handle; the connection is then closed. nil: Problem.
 	Reject func(dst []byte, client netip.AddrPort, v *Violation) []byte
@@ -63,19 +69,22 @@ type Server struct {
 
 	tickets tickets
 	hands   handshakes
+	h2      *h2Server // nil where HTTP/2 is not offered
+	abuses  [len(H2Abuses)]atomic.Int64
 
 	watcher   atomic.Pointer[watcher]
 	lingering atomic.Int64
 	refusing  chan struct{} // bounds those that are told why
 	served    sync.WaitGroup
 
-	mu       sync.Mutex
-	ln       net.Listener
-	running  bool
-	stopped  bool
-	draining atomic.Bool
-	drained  chan struct{} // closed when draining begins
-	done     chan struct{} // closed when Run returns
+	mu        sync.Mutex
+	ln        net.Listener
+	running   bool
+	stopped   bool
+	draining  atomic.Bool
+	drainedAt atomic.Int64  // when draining began, on the server's clock
+	drained   chan struct{} // closed when draining begins
+	done      chan struct{} // closed when Run returns
 }
 
 // New checks cfg; it binds nothing and starts nothing.
@@ -105,6 +114,12 @@ func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
 		refusing: make(chan struct{}, 64),
 		drained:  make(chan struct{}), done: make(chan struct{}),
 	}
+	if h.HTTP != nil {
+		var err error
+		if s.h2, err = newH2Server(); err != nil {
+			return nil, err
+		}
+	}
 	s.SetLimits(cfg)
 	return s, nil
 }
@@ -119,7 +134,8 @@ func or[T int | int64 | time.Duration](v, standard T) T {
 // settings are a Config with what follows from it.
 type settings struct {
 	Config
-	tls *tls.Config // nil: plaintext
+	tls *tls.Config  // nil: plaintext
+	h2  *http.Server // nil without HTTP/2
 }
 
 // SetLimits puts new time-outs and limits in force, for open connections as
@@ -133,9 +149,18 @@ func (s *Server) SetLimits(cfg Config) {
 	if old := s.limits.Load(); old == nil || old.MaxHeaderBytes != cfg.MaxHeaderBytes {
 		s.http.Store(s.newPair(cfg.MaxHeaderBytes))
 	}
+	cfg.HTTP2 = cfg.HTTP2 && s.h2 != nil
 	set := &settings{Config: cfg}
+	var protocols []string
+	if cfg.HTTP2 {
+		set.h2 = s.h2Base(cfg.MaxHeaderBytes)
+		protocols = append(protocols, protocolHTTP2)
+	}
+	if !cfg.OnlyHTTP2 {
+		protocols = append(protocols, protocolHTTP1)
+	}
 	if cfg.TLS != nil {
-		set.tls = cfg.TLS.config([]string{"http/1.1"})
+		set.tls = cfg.TLS.config(protocols)
 	}
 	s.tickets.serve(set.tls, s.now())
 	s.limits.Store(set)
@@ -219,8 +244,10 @@ func (s *Server) drain() {
 	defer s.mu.Unlock()
 	if !s.stopped {
 		s.stopped = true
+		s.drainedAt.Store(s.now())
 		s.draining.Store(true)
 		close(s.drained)
+		s.h2.drain()
 	}
 }
 

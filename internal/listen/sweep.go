@@ -91,6 +91,10 @@ func sweepEvery(conns int) time.Duration {
 }
 
 func (s *Server) visit(c *Conn, now int64, passed time.Duration) {
+	if h := c.h2.Load(); h != nil {
+		h.visit(now, passed)
+		return
+	}
 	switch c.in() {
 	case stateHandshake:
 		if c.due(now) != nil {

@@ -41,8 +41,21 @@ func (c *Conn) await() bool {
 				return true
 			}
 		}
+		if !c.awaitReadable() {
+			return false
+		}
+		if c.secure == nil {
+			return true
+		}
+	}
+}
+
+// awaitReadable waits until something comes on the socket; false means that c
+// has to be closed.
+func (c *Conn) awaitReadable() bool {
+	for {
 		err := c.readable()
-		if err == nil && c.secure == nil {
+		if err == nil {
 			return true
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -157,7 +170,7 @@ func (c *Conn) unread() bool {
 	case !c.g.done() && !c.g.inHead():
 		return c.err == nil
 	}
-	if c.secure != nil {
+	if c.secure != nil && c.h2.Load() == nil {
 		if got, _ := c.secure.glance(readNothing); got {
 			return true
 		}

@@ -130,6 +130,7 @@ func (c *Conn) readable() error {
 	case n == 0:
 		return io.EOF
 	}
+	c.first = one[0]
 	return nil
 }
 
