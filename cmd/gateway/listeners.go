@@ -195,6 +195,8 @@ func limits(next *setup, i int) listen.Config {
 		MaxConnections:      s.MaxConnections,
 		MaxConnectionsPerIP: s.MaxConnectionsPerIP,
 		HTTP2:               slices.ContainsFunc(l.Protocols, func(p string) bool { return p == "h2" || p == "h2c" }),
+		RedirectHTTPS:       l.RedirectHTTPS,
+		HSTS:                l.HSTS,
 		OnlyHTTP2:           !slices.Contains(l.Protocols, "http1"),
 	}
 	if c := next.credentials[i]; c != nil {

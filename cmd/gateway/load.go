@@ -150,7 +150,8 @@ func (s *setup) checkListeners() {
 	}
 }
 
-// checkProtocols fills in what is spoken where the file does not say.
+// checkProtocols fills in what is spoken where the file does not say, and holds
+// it to whether there is TLS.
 func (s *setup) checkProtocols(i int, l *Listener) {
 	path := config.Join("listeners", i, "protocols")
 	if !s.doc.Has(path) {
@@ -158,6 +159,12 @@ func (s *setup) checkProtocols(i int, l *Listener) {
 		if l.TLS != nil {
 			l.Protocols = []string{"http1", "h2"}
 		}
+	}
+	if l.TLS != nil && l.RedirectHTTPS {
+		s.doc.Fault(config.Join("listeners", i, "redirect_https"), errors.New("who is here has come with https already"))
+	}
+	if l.TLS == nil && l.HSTS > 0 {
+		s.doc.Fault(config.Join("listeners", i, "hsts"), errors.New("hsts is for listeners with tls; clients take no notice without"))
 	}
 	if len(l.Protocols) == 0 {
 		s.doc.Fault(path, errors.New("a listener needs a protocol; leave the key out for HTTP/1.1 and HTTP/2"))

@@ -195,6 +195,10 @@ func (h *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		st.refuse(r, errFieldCount)
 		return
 	}
+	if h.secure == nil && h.s.limits.Load().RedirectHTTPS {
+		redirectHTTP2(st, r)
+		return
+	}
 	h.s.handlers.HTTP.ServeHTTP(st, r)
 }
 

@@ -42,7 +42,7 @@ func (s *Server) newHTTP(readBuffer int) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:                      s.handle,
 		ErrorHandler:                 s.failed,
-		ExpectHandler:                s.handlers.Expect,
+		ExpectHandler:                s.expect,
 		StreamRequestBody:            true,
 		MaxRequestBodySize:           1, // wait for one byte of a body, not for 8 KiB
 		DisablePreParseMultipartForm: true,
@@ -58,9 +58,18 @@ func (s *Server) newHTTP(readBuffer int) *fasthttp.Server {
 	}
 }
 
-// handle has the last response before a shutdown say so.
+// handle has the last response before a shutdown say so, and those over TLS that
+// the client should come back with it.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
-	s.handlers.Handle(ctx)
+	lim := s.limits.Load()
+	if lim.RedirectHTTPS && !ctx.IsTLS() {
+		redirect(ctx)
+	} else {
+		s.handlers.Handle(ctx)
+	}
+	if lim.hsts != "" && ctx.IsTLS() && len(ctx.Response.Header.Peek(hstsField)) == 0 {
+		ctx.Response.Header.Set(hstsField, lim.hsts)
+	}
 	if s.draining.Load() {
 		ctx.SetConnectionClose()
 	}

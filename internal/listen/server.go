@@ -31,6 +31,8 @@ type Config struct {
 	TLS              *TLS          // nil: plaintext
 	HTTP2            bool          // besides HTTP/1: by ALPN with TLS, by prior knowledge without; needs Handlers.HTTP
 	OnlyHTTP2        bool          // HTTP/1 is refused
+	RedirectHTTPS    bool          // without TLS: all requests are sent to https with 308
+	HSTS             time.Duration // with TLS: clients are told to come back with it for so long; 0: they are not
 
 	MaxConnections      int // open at once; 0: unbounded
 	MaxConnectionsPerIP int // from one IPv4 address or IPv6 /64; 0: unbounded
@@ -134,8 +136,9 @@ func or[T int | int64 | time.Duration](v, standard T) T {
 // settings are a Config with what follows from it.
 type settings struct {
 	Config
-	tls *tls.Config  // nil: plaintext
-	h2  *http.Server // nil without HTTP/2
+	tls  *tls.Config  // nil: plaintext
+	h2   *http.Server // nil without HTTP/2
+	hsts string       // Strict-Transport-Security; "" without
 }
 
 // SetLimits puts new time-outs and limits in force, for open connections as
@@ -150,7 +153,7 @@ func (s *Server) SetLimits(cfg Config) {
 		s.http.Store(s.newPair(cfg.MaxHeaderBytes))
 	}
 	cfg.HTTP2 = cfg.HTTP2 && s.h2 != nil
-	set := &settings{Config: cfg}
+	set := &settings{Config: cfg, hsts: hstsValue(cfg.HSTS)}
 	var protocols []string
 	if cfg.HTTP2 {
 		set.h2 = s.h2Base(cfg.MaxHeaderBytes)
