@@ -144,7 +144,7 @@ func (s *Server) greet(c *Conn) greeting {
 	case two:
 		return greetHTTP2
 	case c.set.OnlyHTTP2:
-		if c.secure != nil || len(c.held) > 0 || c.awaitReadable() {
+		if c.secure != nil || c.beginsHTTP1() {
 			c.refuse(errOnlyHTTP2)
 		}
 		return greetNothing

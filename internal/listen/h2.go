@@ -98,3 +98,14 @@ func (c *Conn) beginsHTTP2() bool {
 	c.drop(len(h2Preface))
 	return true
 }
+
+// beginsHTTP1 reports whether what came instead looks like HTTP/1, whose clients
+// are told; others would not understand.
+func (c *Conn) beginsHTTP1() bool {
+	for len(c.held) < len("GET /") {
+		if _, err := c.fill(); err != nil {
+			return false
+		}
+	}
+	return looksLikeHTTP([5]byte(c.held))
+}

@@ -155,6 +155,11 @@ func testOnlyHTTP2(t *testing.T, way Config) {
 		c.want(505, "only HTTP/2")
 		c.wantEnd()
 	}
+	if way.TLS == nil {
+		c := dial(t, s)
+		c.send("nonsense\r\n\r\n")
+		c.wantEnd()
+	}
 }
 
 // A framer is a client that can do anything.

@@ -86,7 +86,7 @@ func (h *h2Conn) Read(p []byte) (int, error) {
 		if h.fault.Load() != nil {
 			return 0, http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 		}
-		n, err := h.from.Read(p)
+		n, err := h.take(p)
 		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 			if err = h.wake(); err == nil {
 				continue
@@ -101,9 +101,41 @@ func (h *h2Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// take reads, and settings as a whole.
+func (h *h2Conn) take(p []byte) (int, error) {
+	if !h.in.settings(len(p)) {
+		return h.from.Read(p)
+	}
+	for n := 0; ; {
+		m, err := h.from.Read(p[n:])
+		if n += m; n == len(p) {
+			lastOfEach(p)
+			return n, nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && h.fault.Load() == nil {
+			err = h.wake()
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
 // Write sends frames.
-func (h *h2Conn) Write(p []byte) (int, error) {
-	h.out.see(p)
+func (h *h2Conn) Write(p []byte) (sent int, err error) {
+	for {
+		n, malformed := h.out.see(p[sent:])
+		m, err := h.send(p[sent : sent+n])
+		if sent += m; err != nil || malformed == 0 {
+			return sent, err
+		}
+		if _, err := h.send(resetFrame(malformed)); err != nil || sent == len(p) {
+			return sent, err
+		}
+	}
+}
+
+func (h *h2Conn) send(p []byte) (int, error) {
 	if h.secure != nil {
 		return h.secure.tls.Write(p)
 	}

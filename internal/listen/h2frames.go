@@ -1,10 +1,7 @@
 package listen
 
 import (
-	"cmp"
 	"encoding/binary"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -111,102 +108,6 @@ const (
 	frameEnds               // all has passed; not said of a payload of 4 bytes or fewer
 )
 
-// openStreams are those that a client has opened and that have not been closed.
-type openStreams struct {
-	mu   sync.Mutex
-	list []openStream // the oldest first
-	last uint32
-	shut bool // those that come now are ignored
-}
-
-type openStream struct {
-	id    uint32
-	since int64 // on the server's clock
-}
-
-func (o *openStreams) add(id uint32, now int64) {
-	o.mu.Lock()
-	if id > o.last && !o.shut {
-		o.last = id
-		o.list = append(o.list, openStream{id, now})
-	}
-	o.mu.Unlock()
-}
-
-func (o *openStreams) remove(id uint32) {
-	o.mu.Lock()
-	if i := slices.IndexFunc(o.list, func(s openStream) bool { return s.id == id }); i >= 0 {
-		o.list = slices.Delete(o.list, i, i+1)
-	}
-	o.mu.Unlock()
-}
-
-func (o *openStreams) close() {
-	o.mu.Lock()
-	o.shut = true
-	o.mu.Unlock()
-}
-
-// before counts the streams that were opened before then.
-func (o *openStreams) before(then int64) int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n, _ := slices.BinarySearchFunc(o.list, then, func(s openStream, then int64) int { return cmp.Compare(s.since, then) })
-	return n
-}
-
-// outFrames are those that go to the client. One goroutine at a time writes.
-type outFrames struct {
-	frameReader
-	open   *openStreams
-	data   atomic.Int64 // DATA frames
-	resets atomic.Int64 // streams that were reset because of what the client did
-	last   uint32       // of those streams
-}
-
-func (o *outFrames) see(p []byte) {
-	for len(p) > 0 {
-		var what frameEvent
-		p, what = o.next(p)
-		f := o.frame()
-		if what == frameBegins {
-			o.begins(f)
-		}
-		switch {
-		case what == frameShown && f.kind == http2.FrameRSTStream && f.stream != o.last:
-			if provoked(http2.ErrCode(binary.BigEndian.Uint32(o.first[:]))) {
-				o.last = f.stream
-				o.resets.Add(1)
-			}
-		}
-	}
-}
-
-func (o *outFrames) begins(f frame) {
-	switch f.kind {
-	case http2.FrameData:
-		o.data.Add(1)
-		if f.flags.Has(http2.FlagDataEndStream) {
-			o.open.remove(f.stream)
-		}
-	case http2.FrameHeaders:
-		if f.flags.Has(http2.FlagHeadersEndStream) {
-			o.open.remove(f.stream)
-		}
-	case http2.FrameRSTStream:
-		o.open.remove(f.stream)
-	case http2.FrameGoAway:
-		o.open.close()
-	}
-}
-
-// provoked reports whether a stream is reset with code for what its client did
-// (CVE-2025-8671): the client can have that as cheaply as it resets streams
-// itself.
-func provoked(code http2.ErrCode) bool {
-	return code != http2.ErrCodeNo && code != http2.ErrCodeInternal && code != http2.ErrCodeCancel
-}
-
 // inFrames are those that come from the client.
 type inFrames struct {
 	frameReader
@@ -220,6 +121,37 @@ type inFrames struct {
 	data      int64        // outFrames' counts then
 	resets    int64
 	count     struct{ resets, settings, pings, priorities, updates, empty, unknown, requests int64 }
+}
+
+// settings reports whether the whole payload of a SETTINGS frame is what comes
+// next, in n bytes.
+func (i *inFrames) settings(n int) bool {
+	return i.have == frameHeaderLen && i.got == 0 && i.left == n && i.kind() == http2.FrameSettings
+}
+
+const (
+	settingLen   = 6
+	manySettings = 100 // http2.Server takes no more
+	noSetting    = 0xf000
+)
+
+// lastOfEach makes settings that come again later in the same frame such as
+// nobody knows: http2.Server does not take any twice, although they are to be
+// processed in their order (RFC 9113, section 6.5.3), so that the last counts.
+func lastOfEach(p []byte) {
+	n := len(p) / settingLen
+	if n > manySettings {
+		return
+	}
+	id := func(k int) uint16 { return binary.BigEndian.Uint16(p[k*settingLen:]) }
+	for k := range n {
+		for later := k + 1; later < n; later++ {
+			if id(later) == id(k) {
+				binary.BigEndian.PutUint16(p[k*settingLen:], noSetting+uint16(k))
+				break
+			}
+		}
+	}
 }
 
 // see counts what has come, and says what is too much; "" if nothing.

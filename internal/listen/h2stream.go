@@ -45,6 +45,9 @@ func (st *h2Stream) Unwrap() http.ResponseWriter { return st.ResponseWriter }
 func (st *h2Stream) WriteHeader(status int) {
 	if status >= http.StatusOK && !st.headed {
 		st.headed = true
+		if status == http.StatusBadRequest {
+			st.h.out.bad.Add(1)
+		}
 		st.h.s.complete(st.Header(), st.h.Conn)
 	}
 	st.waits()

@@ -82,7 +82,8 @@ func (c *Conn) shakeFailed(err error) {
 	}
 }
 
-// looksLikeHTTP reports whether a client sent a request where TLS should begin.
+// looksLikeHTTP reports whether a client sent a request of HTTP/1 where
+// something else should begin.
 func looksLikeHTTP(head [5]byte) bool {
 	switch string(head[:]) {
 	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH", "PRI *":
