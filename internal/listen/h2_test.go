@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -228,8 +229,8 @@ func (f *framer) until(what string, ok func(http2.Frame) bool) {
 	}
 }
 
-// wantGoAway reads up to GOAWAY with code, and the end.
-func (f *framer) wantGoAway(code http2.ErrCode) {
+// goAway reads up to GOAWAY with code.
+func (f *framer) goAway(code http2.ErrCode) {
 	f.t.Helper()
 	f.until("GOAWAY", func(fr http2.Frame) bool {
 		g, ok := fr.(*http2.GoAwayFrame)
@@ -238,9 +239,15 @@ func (f *framer) wantGoAway(code http2.ErrCode) {
 		}
 		return ok
 	})
+}
+
+// wantGoAway reads up to GOAWAY with code, and the end.
+func (f *framer) wantGoAway(code http2.ErrCode) {
+	f.t.Helper()
+	f.goAway(code)
 	for {
 		if _, err := f.ReadFrame(); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				f.t.Fatal("the connection stays open")
 			}
 			return
@@ -304,10 +311,11 @@ func abuses() []abuse {
 // below the bound nothing happens.
 func TestAbuse(t *testing.T) {
 	ways2(t, func(t *testing.T, way Config) {
+		s := start(t, way, Handlers{HTTP: echo2})
 		for _, a := range abuses() {
 			t.Run(a.reason, func(t *testing.T) {
-				t.Parallel() // each waits a second for its end
-				s := start(t, way, Handlers{HTTP: echo2})
+				counted := func() int64 { return s.Abuses()[slices.Index(H2Abuses[:], a.reason)] }
+				before := counted()
 				f := newFramer(t, s)
 				a.do(f, a.most)
 				f.must(f.WritePing(false, [8]byte{'e', 'n', 'd'}))
@@ -320,8 +328,8 @@ func TestAbuse(t *testing.T) {
 				})
 				f = newFramer(t, s)
 				a.do(f, 2*a.most+20)
-				f.wantGoAway(http2.ErrCodeEnhanceYourCalm)
-				if n := s.Abuses()[slices.Index(H2Abuses[:], a.reason)]; n != 1 {
+				f.goAway(http2.ErrCodeEnhanceYourCalm) // and a second later its end
+				if counted() != before+1 {
 					t.Errorf("counted %v", s.Abuses())
 				}
 			})
