@@ -69,7 +69,7 @@ func (p *program) serveDefault() error {
 func (p *program) serve(g *gateway, w *watcher) error {
 	ctx, stop := context.WithCancel(context.Background())
 	if w != nil {
-		g.renewal.follow = w.also
+		g.renewal.follow, w.followed = w.also, g.renew
 	}
 	if err := g.start(ctx); err != nil {
 		stop()

@@ -27,6 +27,8 @@ type watcher struct {
 	folders map[string]bool
 	more    chan []string // files that are to be watched besides
 	others  []string      // that are
+
+	followed func() // called when others are watched: what has happened to them before went unseen
 }
 
 // newWatcher watches what decides about path from now on; nothing is lost
@@ -44,9 +46,8 @@ func newWatcher(path string) (*watcher, error) {
 	return w, nil
 }
 
-// also watches these files besides, and those of the last call no longer. What
-// has happened to them by then is told as a change. One goroutine calls it at a
-// time.
+// also watches these files besides, and those of the last call no longer. One
+// goroutine calls it at a time.
 func (w *watcher) also(files []string) {
 	select {
 	case <-w.more: // nobody has asked for those
@@ -131,7 +132,7 @@ func (w *watcher) run(ctx context.Context, changed func()) {
 			quiet.Reset(min(watchQuiet, first.Add(watchMost).Sub(now)))
 		case w.others = <-w.more:
 			_ = w.follow() // as below
-			quiet.Reset(0)
+			w.followed()
 		case <-w.fs.Errors: // events were lost: look
 			quiet.Reset(watchQuiet)
 		case <-quiet.C:

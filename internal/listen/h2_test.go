@@ -168,6 +168,7 @@ type framer struct {
 	*http2.Framer
 	t    testing.TB
 	conn net.Conn
+	tcp  *net.TCPConn
 	enc  *hpack.Encoder
 	buf  bytes.Buffer
 	id   uint32
@@ -180,7 +181,14 @@ func newFramer(t testing.TB, s *Server) *framer {
 	if s.limits.Load().tls != nil {
 		nc = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	}
-	f := &framer{Framer: http2.NewFramer(nc, bufio.NewReader(nc)), t: t, conn: nc, id: 1}
+	f := framerOver(t, nc, bufio.NewReader(nc))
+	f.tcp = c
+	return f
+}
+
+func framerOver(t testing.TB, nc net.Conn, r io.Reader) *framer {
+	t.Helper()
+	f := &framer{Framer: http2.NewFramer(nc, r), t: t, conn: nc, id: 1}
 	f.AllowIllegalWrites = true
 	f.enc = hpack.NewEncoder(&f.buf)
 	if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {

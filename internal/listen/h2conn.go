@@ -203,10 +203,10 @@ func (h *h2Conn) visit(now int64, passed time.Duration) {
 	default:
 		h.nudge()
 	}
-	if h.Conn.in() != stateActive {
+	if st := h.Conn.in(); st != stateActive && st != stateIdle {
 		return
 	}
-	h.checkStall(now)
+	h.checkStall(now) // without a stream there may still be something to send
 	if h.checkStreams(now, passed) {
 		h.breach("stalled")
 		h.nudge()

@@ -135,3 +135,32 @@ func testChangesUnderHTTP2(t *testing.T, way Config) {
 		t.Error(err)
 	}
 }
+
+// A client that neither reads nor sends more does not hold its connection open,
+// although a write to it is blocked.
+func TestBlockedWriteHTTP2(t *testing.T) { ways2(t, testBlockedWriteHTTP2) }
+
+func testBlockedWriteHTTP2(t *testing.T, way Config) {
+	s := start(t, way, Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(make([]byte, 64<<20)) // until the connection ends
+	})})
+	f := newFramer(t, s)
+	f.must(f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}))
+	f.must(f.WriteWindowUpdate(0, 1<<30))
+	f.open("/", true)
+	var sent int64
+	until(t, "a blocked write", func() bool {
+		conns := s.conns.all()
+		if len(conns) == 0 || conns[0].h2.Load() == nil {
+			return false
+		}
+		waiting, _ := conns[0].sent()
+		before := sent
+		sent = conns[0].h2.Load().out.data.Load()
+		return waiting > 0 && sent > 10 && sent == before
+	})
+	if err := f.tcp.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "no connection", func() bool { return s.Stats() == Stats{} })
+}

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 as in h2.go
+
 package listen
 
 import (
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/net/http2"
 )
 
 // TestIdleMemory measures what idle connections cost the server; the clients'
@@ -24,9 +27,9 @@ func TestIdleMemory(t *testing.T) {
 	}
 	cfg := Config{IdleTimeout: time.Hour, HeaderTimeout: time.Hour}
 	if os.Getenv("LISTEN_TLS") != "" {
-		cfg.TLS = standardTLS(t)
+		cfg.TLS, cfg.HTTP2 = standardTLS(t), os.Getenv("LISTEN_HTTP2") != ""
 	}
-	s := start(t, cfg, Handlers{})
+	s := start(t, cfg, Handlers{HTTP: echo2})
 	raw := os.Getenv("LISTEN_HALF")
 	inUse := func() uint64 {
 		runtime.GC()
@@ -83,11 +86,17 @@ func TestIdleTLSClients(t *testing.T) {
 	}
 	buf := make([]byte, 4096)
 	for range n {
-		c, err := tls.Dial("tcp", os.Getenv("LISTEN_ADDRESS"), &tls.Config{InsecureSkipVerify: true})
+		c, err := tls.Dial("tcp", os.Getenv("LISTEN_ADDRESS"), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if c.ConnectionState().NegotiatedProtocol == "h2" {
+			f := framerOver(t, c, c)
+			id := f.open("/", true)
+			f.until("a response", func(fr http2.Frame) bool { return fr.Header().StreamID == id && fr.Header().Type == http2.FrameData })
+			continue
+		}
 		if _, err := io.WriteString(c, get("")); err != nil {
 			t.Fatal(err)
 		}

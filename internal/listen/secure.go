@@ -129,19 +129,18 @@ func (s *socket) Write(p []byte) (int, error) { return s.c.Write(p) }
 // Close does nothing: TLS closes only what Conn closes anyhow.
 func (s *socket) Close() error { return nil }
 
-// SetWriteDeadline is how TLS bounds its goodbye; that is not worth 5 s.
-func (s *socket) SetWriteDeadline(t time.Time) error {
-	if most := time.Now().Add(refuseTimeout); t.After(most) {
-		t = most
-	}
-	return s.TCPConn.SetWriteDeadline(t)
-}
+// SetWriteDeadline does nothing: it is how TLS bounds its goodbye, which bye does
+// itself, and which a slow client of a tunnel that is half-closed may await.
+func (s *socket) SetWriteDeadline(time.Time) error { return nil }
 
 // bye ends TLS, so that the client can tell the end from a cut.
 func (c *Conn) bye() {
-	if c.secure != nil && !c.abrupt {
-		_ = c.secure.tls.CloseWrite() // the connection ends either way
+	if c.secure == nil || c.abrupt {
+		return
 	}
+	// It also ends a Write that is still blocked, and would hold this up.
+	_ = c.TCPConn.SetWriteDeadline(time.Now().Add(refuseTimeout)) // fails with what follows
+	_ = c.secure.tls.CloseWrite()                                 // the connection ends either way
 }
 
 // receiveWire reads what the client sent, decrypted.
