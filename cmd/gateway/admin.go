@@ -117,6 +117,8 @@ func (g *gateway) readiness() error {
 func (g *gateway) countThings() {
 	g.reloads.ok = g.metrics.NewCounter(`sluice_config_reloads_total{result="ok"}`)
 	g.reloads.failed = g.metrics.NewCounter(`sluice_config_reloads_total{result="error"}`)
+	g.renewal.ok = g.metrics.NewCounter(`sluice_tls_certificate_reloads_total{result="ok"}`)
+	g.renewal.failed = g.metrics.NewCounter(`sluice_tls_certificate_reloads_total{result="error"}`)
 	g.metrics.NewGauge("sluice_generation", func() float64 {
 		if s := g.current.Load(); s != nil {
 			return float64(s.gen.Number())

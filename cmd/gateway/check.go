@@ -46,6 +46,9 @@ func (p *program) check(args []string) error {
 		return err
 	}
 	defer s.gen.Close()
+	for _, w := range s.warnings {
+		fmt.Fprintf(p.err, "%s: warning: %s\n", name, w)
+	}
 	f := s.file
 	fmt.Fprintf(p.out, "%s: ok (%s, %s, %s)\n", name, count(len(f.Listeners), "listener"),
 		count(len(f.Backends), "backend"), count(len(f.Routes), "route"))

@@ -58,6 +58,8 @@ func TestUsage(t *testing.T) {
 		{"explain -config gw.yaml -H nonsense /", `explain: invalid value "nonsense" for flag -H: a header is written as 'Name: value'`},
 		{"explain -config gw.yaml example.com", `explain: "example.com" is neither http://host/path nor /path`},
 		{"test -config gw.yaml", "test needs a file of cases"},
+		{"cert", "cert needs -dev DIR"},
+		{"cert -dev x a/b", `cert: "a/b" is neither a host name nor an address`},
 		{"version now", `version does not take "now"`},
 	} {
 		expect(t, strings.Fields(c.args), exitUsage, "", "gateway: "+c.want+"; see gateway help")
@@ -140,9 +142,8 @@ func TestCheckFaults(t *testing.T) {
 	f(`listeners: [{address: "8080"}]`, `23: listeners[0].address: "8080" is not host:port`)
 	f(`listeners: [{address: ":80800"}]`, `23: listeners[0].address: ":80800" has no port from 0 to 65535`)
 	f(`listeners: [{address: ":80"}, {address: ":80"}]`, `41: listeners[1].address: listeners[0] has the address :80 already`)
-	f(`listeners: [{address: ":80", protocols: [h9]}]`, `42: listeners[0].protocols[0]: expected http1, got the string "h9"`)
-	f(`listeners: [{address: ":80", protocols: []}]`, `41: listeners[0].protocols: a listener needs a protocol; leave the key out for [http1]`)
-	f(`listeners: [{address: ":80", tls: {}}]`, `30: listeners[0].tls: unknown key "tls"; the keys here are address and protocols`)
+	f(`listeners: [{address: ":80", protocols: [h9]}]`, `42: listeners[0].protocols[0]: expected http1, h2 or h2c, got the string "h9"; did you mean "h2"?`)
+	f(`listeners: [{address: ":80", protocols: []}]`, `41: listeners[0].protocols: a listener needs a protocol; leave the key out for HTTP/1.1 and HTTP/2`)
 	f(`admin: {address: "127.0.0.1:8080"}`, ``)
 	f(`admin: {address: ":8080"}`, `18: admin.address: listeners[0] has the address :8080 already`+"\n"+
 		`gw.yaml:3:18: admin.address: :8080 is reachable from elsewhere: set admin.token_file, or listen on 127.0.0.1`)
@@ -189,7 +190,9 @@ func TestSchemaExample(t *testing.T) {
 func TestExampleFile(t *testing.T) {
 	text, err := os.ReadFile("../../config.example.yaml")
 	must(t, err)
-	env := func(name string) (string, bool) { return t.TempDir(), name == "SLUICE_PUBLIC" }
+	dir := t.TempDir()
+	certify(t, dir)
+	env := func(name string) (string, bool) { return dir, name == "SLUICE_PUBLIC" || name == "SLUICE_CERTS" }
 	px, err := new(program).idle()
 	must(t, err)
 	s, err := build(px, source{"config.example.yaml", text}, env, 1)
@@ -221,12 +224,15 @@ func explained(text, key string) bool {
 	return false
 }
 
-// The example holds relative names from where it is, so that
+// The example says how to make what it names, so that
 // `gateway check -config config.example.yaml` is something to try.
 func TestExampleFileChecks(t *testing.T) {
 	if _, err := os.Stat("/srv"); err != nil {
 		t.Skip("no /srv here")
 	}
-	path := filepath.Join("..", "..", "config.example.yaml")
-	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (1 listener, 5 backends, 5 routes)", "")
+	path, err := filepath.Abs(filepath.Join("..", "..", "config.example.yaml"))
+	must(t, err)
+	t.Chdir(t.TempDir())
+	certify(t, "dev")
+	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (2 listeners, 5 backends, 5 routes)", "")
 }

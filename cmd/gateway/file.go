@@ -23,12 +23,13 @@ type File struct {
 
 // A Listener is an address where clients connect.
 type Listener struct {
-	Address   string   `yaml:"address" required:"true" doc:"host:port; an empty host is every address, port 0 a free one"`
-	Protocols []string `yaml:"protocols" enum:"http1" default:"[http1]" doc:"what is spoken there"`
-}
+	Address   string       `yaml:"address" required:"true" doc:"host:port; an empty host is every address, port 0 a free one"`
+	Protocols []string     `yaml:"protocols" enum:"http1|h2|h2c" doc:"what is spoken there; without the key: http1 and h2 with tls, http1 and h2c without"`
+	TLS       *ListenerTLS `yaml:"tls" doc:"how clients are met with TLS; without the key: plaintext"`
 
-// SetDefaults fills in what a new list element starts from.
-func (l *Listener) SetDefaults() { l.Protocols = []string{"http1"} }
+	RedirectHTTPS bool          `yaml:"redirect_https" default:"false" doc:"without tls: all requests are answered with 308 to https and its standard port"`
+	HSTS          time.Duration `yaml:"hsts" min:"0s" default:"0s" doc:"with tls: clients are told to come back with https only, for so long; 0s: they are not"`
+}
 
 // Server is what every client connection is held to.
 type Server struct {
@@ -65,7 +66,7 @@ func (b *BackendFile) SetDefaults() { b.Kind = "http" }
 // defaults is what holds where a file says nothing.
 func defaults() *File {
 	return &File{
-		Listeners: []Listener{{Address: ":8080", Protocols: []string{"http1"}}},
+		Listeners: []Listener{{Address: ":8080"}},
 		Server: Server{
 			MaxHeaderBytes: 32 << 10,
 			MaxBodyBytes:   64 << 20,

@@ -33,6 +33,7 @@ type gateway struct {
 	draining atomic.Bool
 	status   status
 	reloads  struct{ ok, failed *metrics.Counter }
+	renewal  renewal // under mu
 
 	mu        sync.Mutex // held by a reload, and by who changes the listeners
 	number    uint64     // of the last generation that was tried
@@ -119,20 +120,21 @@ func (g *gateway) load() error {
 	g.current.Store(next)
 	g.status.swapped(src, next)
 	g.commit(change)
+	g.warn(next.warnings)
+	g.followFiles(next)
 	return nil
 }
 
 // changed reloads where the file's content is another than the last that was
-// tried.
+// tried, and looks after the certificates otherwise.
 func (g *gateway) changed() {
 	src, _ := g.read() // a file that is gone is one without content
 	g.mu.Lock()
 	same := sha256.Sum256(src.data) == g.seen
 	g.mu.Unlock()
-	if same {
-		return
+	if same || g.reload("the file changed") != nil { // it has been logged
+		g.renew()
 	}
-	_ = g.reload("the file changed") // it has been logged
 }
 
 // start serves by the configuration as it is now, until stop.
@@ -169,6 +171,7 @@ func (g *gateway) fail(err error) {
 func (g *gateway) handlers() listen.Handlers {
 	return listen.Handlers{
 		Handle: g.proxy.Handle, Expect: g.proxy.Expect,
+		// HTTP: g.proxy, once it is an http.Handler; until then nobody is offered HTTP/2.
 		Reject: func(dst []byte, client netip.AddrPort, v *listen.Violation) []byte {
 			return g.proxy.Refuse(dst, client, v.Status, v.Reason)
 		},

@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -23,6 +25,8 @@ type listener struct {
 	address string // as configured
 	server  *listen.Server
 	done    chan struct{} // closed when Run has returned
+
+	credentials atomic.Pointer[credentials] // for metrics; nil without TLS
 }
 
 // A change is what a new setup makes of the listeners: bound already, so that
@@ -38,11 +42,11 @@ type change struct {
 func (g *gateway) bind(next *setup) (*change, error) {
 	c := &change{next: next}
 	var faults []error
-	for _, l := range next.file.Listeners {
+	for i, l := range next.file.Listeners {
 		if g.listeners[l.Address] != nil {
 			continue
 		}
-		opened, err := g.open(l, next)
+		opened, err := g.open(next, i)
 		if err != nil {
 			faults = append(faults, err)
 			continue
@@ -73,15 +77,18 @@ func (c *change) abandon() {
 	}
 }
 
-func (g *gateway) open(l Listener, next *setup) (*listener, error) {
-	server, err := listen.New(limits(l, next.file.Server), g.handlers(), g.log)
+func (g *gateway) open(next *setup, i int) (*listener, error) {
+	address := next.file.Listeners[i].Address
+	server, err := listen.New(limits(next, i), g.handlers(), g.log)
 	if err == nil {
 		err = server.Bind()
 	}
 	if err != nil {
-		return nil, g.cannotListen(l.Address, err)
+		return nil, g.cannotListen(address, err)
 	}
-	return &listener{address: l.Address, server: server, done: make(chan struct{})}, nil
+	l := &listener{address: address, server: server, done: make(chan struct{})}
+	l.credentials.Store(next.credentials[i])
+	return l, nil
 }
 
 // commit serves what bind opened and drains what the setup no longer has.
@@ -97,7 +104,7 @@ func (g *gateway) commit(c *change) {
 			g.leaving.Go(func() { g.drop(l, c.next) })
 			continue
 		}
-		l.server.SetLimits(limits(c.next.file.Listeners[i], c.next.file.Server))
+		l.use(c.next, i)
 	}
 	g.publish()
 	g.commitAdmin(c)
@@ -151,7 +158,7 @@ func (g *gateway) drain(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// writeConnections writes sluice_connections.
+// writeConnections writes sluice_connections, and what else listeners count.
 func (g *gateway) writeConnections(w io.Writer) {
 	list := g.serving.Load()
 	if list == nil {
@@ -163,16 +170,23 @@ func (g *gateway) writeConnections(w io.Writer) {
 			metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_connections{listener=%q,state=%q}", l.address, state), uint64(n))
 		}
 		write("new", s.New)
+		write("handshake", s.Shaking)
 		write("idle", s.Idle)
 		write("active", s.Active)
 		write("upgraded", s.Raw)
 		write("closing", s.Closing)
+		l.writeTLS(w, time.Now())
+		metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_http2_connections{listener=%q}", l.address), uint64(s.HTTP2))
+		for i, n := range l.server.Abuses() {
+			metrics.WriteCounterUint64(w, fmt.Sprintf("sluice_http2_abuse_total{listener=%q,reason=%q}", l.address, listen.H2Abuses[i]), uint64(n))
+		}
 	}
 }
 
-// limits is what listen is told of a listener.
-func limits(l Listener, s Server) listen.Config {
-	return listen.Config{
+// limits is what listen is told of listener i of a setup.
+func limits(next *setup, i int) listen.Config {
+	l, s := next.file.Listeners[i], next.file.Server
+	cfg := listen.Config{
 		Address:             l.Address,
 		MaxHeaderBytes:      s.MaxHeaderBytes,
 		HeaderTimeout:       s.HeaderTimeout,
@@ -180,7 +194,15 @@ func limits(l Listener, s Server) listen.Config {
 		MinBodyRate:         s.MinBodyRate,
 		MaxConnections:      s.MaxConnections,
 		MaxConnectionsPerIP: s.MaxConnectionsPerIP,
+		HTTP2:               slices.ContainsFunc(l.Protocols, func(p string) bool { return p == "h2" || p == "h2c" }),
+		RedirectHTTPS:       l.RedirectHTTPS,
+		HSTS:                l.HSTS,
+		OnlyHTTP2:           !slices.Contains(l.Protocols, "http1"),
 	}
+	if c := next.credentials[i]; c != nil {
+		cfg.TLS = c.tls
+	}
+	return cfg
 }
 
 // cannotListen says why an address cannot be listened on, and its name once.

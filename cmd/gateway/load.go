@@ -46,6 +46,9 @@ type setup struct {
 	gen   *proxy.Generation
 	token string // of the admin listener
 	shown any    // the file without its secrets
+
+	credentials []*credentials // of the listeners, nil without TLS
+	warnings    []string       // about what is served all the same
 }
 
 // build makes everything that src describes and starts nothing. The error holds
@@ -131,7 +134,10 @@ func (s *setup) checkListeners() {
 		s.doc.Fault("listeners", errors.New("without a listener nobody can connect; leave the key out for :8080"))
 	}
 	seen := map[string]int{}
-	for i, l := range s.file.Listeners {
+	for i := range s.file.Listeners {
+		l := &s.file.Listeners[i]
+		s.checkTLS(i, l)
+		s.checkProtocols(i, l)
 		path := config.Join("listeners", i, "address")
 		if err := checkAddress(l.Address); err != nil {
 			s.doc.Fault(path, err)
@@ -141,8 +147,34 @@ func (s *setup) checkListeners() {
 			continue
 		}
 		seen[l.Address] = i
-		if len(l.Protocols) == 0 {
-			s.doc.Fault(config.Join("listeners", i, "protocols"), errors.New("a listener needs a protocol; leave the key out for [http1]"))
+	}
+}
+
+// checkProtocols fills in what is spoken where the file does not say, and holds
+// it to whether there is TLS.
+func (s *setup) checkProtocols(i int, l *Listener) {
+	path := config.Join("listeners", i, "protocols")
+	if !s.doc.Has(path) {
+		l.Protocols = []string{"http1", "h2c"}
+		if l.TLS != nil {
+			l.Protocols = []string{"http1", "h2"}
+		}
+	}
+	if l.TLS != nil && l.RedirectHTTPS {
+		s.doc.Fault(config.Join("listeners", i, "redirect_https"), errors.New("who is here has come with https already"))
+	}
+	if l.TLS == nil && l.HSTS > 0 {
+		s.doc.Fault(config.Join("listeners", i, "hsts"), errors.New("hsts is for listeners with tls; clients take no notice without"))
+	}
+	if len(l.Protocols) == 0 {
+		s.doc.Fault(path, errors.New("a listener needs a protocol; leave the key out for HTTP/1.1 and HTTP/2"))
+	}
+	for j, name := range l.Protocols {
+		switch {
+		case name == "h2" && l.TLS == nil:
+			s.doc.Fault(config.Join(path, j), errors.New("h2 needs tls; without it HTTP/2 is h2c"))
+		case name == "h2c" && l.TLS != nil:
+			s.doc.Fault(config.Join(path, j), errors.New("h2c is HTTP/2 without TLS; with it, h2"))
 		}
 	}
 }

@@ -23,6 +23,7 @@ const usage = `Sluice, an edge gateway.
   gateway explain -config FILE [-X METHOD] [-H 'Name: value']... [-ip ADDR] URL
                                             say where a request would go, and why
   gateway test    -config FILE CASES.yaml   hold a file to cases of what should happen
+  gateway cert    -dev DIR [NAME]...        write an authority and a certificate to try TLS with, for localhost and NAMEs
   gateway schema  [-example]                print the JSON Schema of a file, or the embedded default
   gateway version
 `
@@ -99,7 +100,7 @@ func (p *program) dispatch(args []string) error {
 	}
 	commands := map[string]func([]string) error{
 		"run": p.runCommand, "check": p.check, "explain": p.explain,
-		"test": p.test, "schema": p.schema, "version": p.version,
+		"test": p.test, "cert": p.cert, "schema": p.schema, "version": p.version,
 	}
 	name, rest := args[0], args[1:]
 	if command, ok := commands[name]; ok {
@@ -125,17 +126,9 @@ func flags(name string) *flag.FlagSet {
 
 // parse reads args and returns those that are no flags; flags may follow them.
 func parse(fs *flag.FlagSet, args []string, want ...string) ([]string, error) {
-	var rest []string
-	for {
-		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
-			return nil, err
-		} else if err != nil {
-			return nil, usageError(fmt.Sprintf("%s: %v", fs.Name(), err))
-		}
-		if args = fs.Args(); len(args) == 0 {
-			break
-		}
-		rest, args = append(rest, args[0]), args[1:]
+	rest, err := parseAny(fs, args)
+	if err != nil {
+		return nil, err
 	}
 	if len(rest) < len(want) {
 		return nil, usageError(fmt.Sprintf("%s needs %s", fs.Name(), want[len(rest)]))
@@ -144,6 +137,21 @@ func parse(fs *flag.FlagSet, args []string, want ...string) ([]string, error) {
 		return nil, usageError(fmt.Sprintf("%s does not take %q", fs.Name(), rest[len(want)]))
 	}
 	return rest, nil
+}
+
+// parseAny is parse for any number of arguments.
+func parseAny(fs *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		} else if err != nil {
+			return nil, usageError(fmt.Sprintf("%s: %v", fs.Name(), err))
+		}
+		if args = fs.Args(); len(args) == 0 {
+			return rest, nil
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
 }
 
 // configFlag adds -config; the function it returns demands it.

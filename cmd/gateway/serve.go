@@ -68,6 +68,9 @@ func (p *program) serveDefault() error {
 // serve runs g until a signal or a failure ends it. w may be nil.
 func (p *program) serve(g *gateway, w *watcher) error {
 	ctx, stop := context.WithCancel(context.Background())
+	if w != nil {
+		g.renewal.follow, w.followed = w.also, g.renew
+	}
 	if err := g.start(ctx); err != nil {
 		stop()
 		if w != nil {

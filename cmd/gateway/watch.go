@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,13 +18,17 @@ const (
 	watchMost  = time.Second            // after which it counts all the same
 )
 
-// A watcher tells that a file may have changed. It watches folders, not the
-// file: editors rename over it, and a Kubernetes config map swaps a symlink two
-// steps away from it.
+// A watcher tells that one of several files may have changed. It watches
+// folders, not files: editors rename over them, and a Kubernetes config map swaps
+// a symlink two steps away from them.
 type watcher struct {
-	path    string
+	path    string // of the configuration
 	fs      *fsnotify.Watcher
 	folders map[string]bool
+	more    chan []string // files that are to be watched besides
+	others  []string      // that are
+
+	followed func() // called when others are watched: what has happened to them before went unseen
 }
 
 // newWatcher watches what decides about path from now on; nothing is lost
@@ -33,7 +38,7 @@ func newWatcher(path string) (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch %s: %w", path, err)
 	}
-	w := &watcher{path: path, fs: fs, folders: map[string]bool{}}
+	w := &watcher{path: path, fs: fs, folders: map[string]bool{}, more: make(chan []string, 1)}
 	if err := w.follow(); err != nil {
 		fs.Close()
 		return nil, err
@@ -41,10 +46,23 @@ func newWatcher(path string) (*watcher, error) {
 	return w, nil
 }
 
-// follow watches the folders that decide about the file now, and no longer
+// also watches these files besides, and those of the last call no longer. One
+// goroutine calls it at a time.
+func (w *watcher) also(files []string) {
+	select {
+	case <-w.more: // nobody has asked for those
+	default:
+	}
+	w.more <- files
+}
+
+// follow watches the folders that decide about the files now, and no longer
 // those that did.
 func (w *watcher) follow() error {
 	want := holders(w.path)
+	for _, path := range w.others {
+		maps.Copy(want, holders(path))
+	}
 	var failed error
 	for dir := range want {
 		if err := w.fs.Add(dir); err != nil {
@@ -112,6 +130,9 @@ func (w *watcher) run(ctx context.Context, changed func()) {
 				first = now
 			}
 			quiet.Reset(min(watchQuiet, first.Add(watchMost).Sub(now)))
+		case w.others = <-w.more:
+			_ = w.follow() // as below
+			w.followed()
 		case <-w.fs.Errors: // events were lost: look
 			quiet.Reset(watchQuiet)
 		case <-quiet.C:

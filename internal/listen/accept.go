@@ -69,45 +69,56 @@ func (s *Server) take(nc net.Conn) {
 		_ = nc.Close() // no such listener is opened
 		return
 	}
-	if s.share.scarce(tc) {
-		s.shed(tc)
-		return
-	}
-	c, err := s.newConn(tc)
+	lim := s.limits.Load()
+	c, err := s.newConn(tc, lim)
 	if err != nil {
 		_ = tc.Close() // it is broken
 		return
 	}
-	lim := s.limits.Load()
+	if s.share.scarce(tc) {
+		s.shed(c)
+		return
+	}
 	if !s.conns.add(c, lim.MaxConnections, lim.MaxConnectionsPerIP) {
-		s.turnAway(tc, s.refusing)
+		s.turnAway(c, s.refusing)
 		return
 	}
 	s.served.Go(func() { s.serve(c) })
 }
 
-func (s *Server) newConn(tc *net.TCPConn) (*Conn, error) {
+func (s *Server) newConn(tc *net.TCPConn, lim *settings) (*Conn, error) {
 	fd, err := tc.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{TCPConn: tc, s: s, fd: fd}
+	c := &Conn{TCPConn: tc, s: s, fd: fd, set: lim}
 	c.initTransfers()
 	if addr, ok := tc.RemoteAddr().(*net.TCPAddr); ok {
 		c.ip = network(addr.AddrPort().Addr())
 	}
 	c.g.next()
-	c.g.maxHead = s.limits.Load().MaxHeaderBytes
+	c.g.maxHead = lim.MaxHeaderBytes
 	c.since.Store(s.now())
+	if lim.tls != nil {
+		c.secured(lim.tls)
+	}
 	return c, nil
 }
 
 // serve runs c to its end, or until it is hijacked. It is back here whenever
 // the connection waits for long, and then costs little.
 func (s *Server) serve(c *Conn) {
+	switch s.greet(c) {
+	case greetNothing:
+		_ = c.Close() // always nil
+		return
+	case greetHTTP2:
+		s.serveHTTP2(c, c.secure == nil)
+		return
+	}
 	for c.await() {
 		server := s.http.Load().choose(c)
-		if err := server.ServeConn(c); err != nil {
+		if err := server.ServeConn(c.face()); err != nil {
 			s.log.Debug("connection ended", "client", c.RemoteAddr().String(), "error", err)
 		}
 		if !c.yielded {
@@ -115,6 +126,38 @@ func (s *Server) serve(c *Conn) {
 		}
 	}
 	_ = c.Close() // always nil
+}
+
+type greeting uint8
+
+const (
+	greetHTTP1 greeting = iota
+	greetHTTP2
+	greetNothing // it has ended
+)
+
+// greet finds out what c speaks.
+func (s *Server) greet(c *Conn) greeting {
+	two := false
+	switch {
+	case c.secure != nil:
+		if !c.shake() {
+			return greetNothing
+		}
+		two = c.secure.tls.ConnectionState().NegotiatedProtocol == protocolHTTP2
+	case c.set.HTTP2:
+		two = c.beginsHTTP2()
+	}
+	switch {
+	case two:
+		return greetHTTP2
+	case c.set.OnlyHTTP2:
+		if c.secure != nil || c.beginsHTTP1() {
+			c.refuse(errOnlyHTTP2)
+		}
+		return greetNothing
+	}
+	return greetHTTP1
 }
 
 func (s *Server) remove(c *Conn) { s.conns.remove(c) }
@@ -129,8 +172,13 @@ func (s *Server) reject(client net.Addr, v *Violation) []byte {
 }
 
 // turnAway says 503 to a connection that is one too many, if places has room
-// for it.
-func (s *Server) turnAway(tc *net.TCPConn, places chan struct{}) {
+// for it. With TLS saying so would cost more than serving.
+func (s *Server) turnAway(c *Conn, places chan struct{}) {
+	tc := c.TCPConn
+	if c.secure != nil {
+		_ = tc.Close() // without a word
+		return
+	}
 	select {
 	case places <- struct{}{}:
 	default:

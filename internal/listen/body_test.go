@@ -11,9 +11,11 @@ import (
 )
 
 // A handler begins with the head, before any byte of a body has come.
-func TestBodyIsNotWaitedFor(t *testing.T) {
+func TestBodyIsNotWaitedFor(t *testing.T) { ways(t, testBodyIsNotWaitedFor) }
+
+func testBodyIsNotWaitedFor(t *testing.T, way Config) {
 	begun := make(chan struct{})
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+	s := start(t, way, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		close(begun)
 		echo(ctx)
 	}})
@@ -30,8 +32,10 @@ func TestBodyIsNotWaitedFor(t *testing.T) {
 
 // However a head and its body are cut into pieces, each goes where it belongs,
 // and the next request is found.
-func TestBodyInPieces(t *testing.T) {
-	s := start(t, Config{}, Handlers{Handle: echo})
+func TestBodyInPieces(t *testing.T) { ways(t, testBodyInPieces) }
+
+func testBodyInPieces(t *testing.T, way Config) {
+	s := start(t, way, Handlers{Handle: echo})
 	raw := "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd" +
 		"GET /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nef" +
 		"POST /3 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" +
@@ -50,8 +54,10 @@ func TestBodyInPieces(t *testing.T) {
 
 // What a handler leaves unread is never taken for a request: a little is
 // skipped, for more the connection ends, and the response says so.
-func TestBodyLeftUnread(t *testing.T) {
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+func TestBodyLeftUnread(t *testing.T) { ways(t, testBodyLeftUnread) }
+
+func testBodyLeftUnread(t *testing.T, way Config) {
+	s := start(t, way, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		if ctx.IsPost() {
 			var some [4]byte
 			_, _ = io.ReadFull(bodyOf(ctx), some[:]) // it is there
@@ -66,7 +72,7 @@ func TestBodyLeftUnread(t *testing.T) {
 		body := "some" + evil + strings.Repeat("x", size)
 		body = body[:size]
 		raw := fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%sGET /next HTTP/1.1\r\nHost: a\r\n\r\n", size, body)
-		go func() { _, _ = io.WriteString(c.TCPConn, raw) }() // it may be cut off
+		go func() { _, _ = io.WriteString(c.Conn, raw) }() // it may be cut off
 		r := c.want(200, "left some")
 		if closes := size-4 > maxSkipped; r.Close != closes {
 			t.Errorf("%d bytes: Connection: close is %v, want %v", size, r.Close, closes)

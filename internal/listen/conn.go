@@ -29,11 +29,12 @@ var errYield = errors.New("listen: yield")
 type state uint32
 
 const (
-	stateNew    state = iota // nothing has come yet
-	stateIdle                // between requests
-	stateHead                // a request's head is incomplete
-	stateActive              // a request is being served
-	stateRaw                 // hijacked
+	stateNew       state = iota // nothing has come yet
+	stateHandshake              // of TLS
+	stateIdle                   // between requests
+	stateHead                   // a request's head is incomplete
+	stateActive                 // a request is being served
+	stateRaw                    // hijacked
 	stateClosing
 )
 
@@ -45,12 +46,15 @@ const (
 // The embedded TCPConn keeps ReadFrom and thereby splice.
 type Conn struct {
 	*net.TCPConn
-	s   *Server
-	fd  syscall.RawConn
-	ip  netip.Prefix
-	id  uint64
-	at  int // its place in the registry
-	end sync.Once
+	s      *Server
+	fd     syscall.RawConn
+	set    *settings              // as of when it was accepted
+	secure *TLSConn               // nil without TLS
+	h2     atomic.Pointer[h2Conn] // nil with HTTP/1
+	ip     netip.Prefix
+	id     uint64
+	at     int // its place in the registry
+	end    sync.Once
 
 	// Of the goroutine that reads.
 	g       guard
@@ -60,6 +64,7 @@ type Conn struct {
 	head    int    // how many of those belong to a head that fasthttp has not seen, with apart
 	apart   bool   // the body has a length and is read past fasthttp, see Body
 	room    int    // the size in bytes of fasthttp's read buffer
+	first   byte   // the first that came, where it is known
 	started bool   // some of the message has been handed on
 	yielded bool   // fasthttp has been told EOF, the connection goes on
 	refused bool   // a head has been answered with an error
@@ -86,6 +91,9 @@ type Conn struct {
 
 	attachment
 }
+
+// conn is c, whatever is around it.
+func (c *Conn) conn() *Conn { return c }
 
 // enter notes that c is now in state st.
 func (c *Conn) enter(st state) {
@@ -296,7 +304,7 @@ func (c *Conn) onlyBlank() bool { return c.g.blank && len(c.held) == 2 }
 func (c *Conn) refuse(v *Violation) {
 	c.refused = true
 	_ = c.TCPConn.SetWriteDeadline(time.Now().Add(refuseTimeout)) // Write says if it failed
-	_, _ = c.TCPConn.Write(c.s.reject(c.RemoteAddr(), v))         // the connection ends either way
+	_, _ = c.sendWire(c.s.reject(c.RemoteAddr(), v))              // the connection ends either way
 }
 
 // receive reads from the socket, and decides when it was woken.
@@ -306,7 +314,7 @@ func (c *Conn) receive(p []byte) (int, error) {
 		c.waiting.Store(true)
 	}
 	for {
-		n, err := c.readSocket(p)
+		n, err := c.receiveWire(p)
 		if n == 0 && err != io.EOF && errors.Is(err, os.ErrDeadlineExceeded) {
 			if err = c.wake(); err == nil {
 				continue
@@ -358,11 +366,11 @@ func (c *Conn) drop(n int) {
 // WriteTo writes all that can be read to w; without it the TCPConn's own would
 // pass by the guard.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
-	if c.raw.Load() && len(c.held) == 0 {
-		return c.TCPConn.WriteTo(w)
-	}
-	if !c.raw.Load() {
+	if !c.raw.Load() || c.secure != nil {
 		return io.Copy(w, struct{ io.Reader }{c})
+	}
+	if len(c.held) == 0 {
+		return c.TCPConn.WriteTo(w)
 	}
 	n, err := w.Write(c.held)
 	c.drop(n)
@@ -391,6 +399,9 @@ func (c *Conn) readRaw(p []byte) (int, error) {
 		n := copy(p, c.held)
 		c.drop(n)
 		return n, nil
+	}
+	if c.secure != nil {
+		return c.secure.tls.Read(p)
 	}
 	return c.TCPConn.Read(p)
 }

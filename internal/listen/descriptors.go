@@ -59,14 +59,14 @@ func (d *descriptors) scarce(tc *net.TCPConn) bool {
 	return number >= d.bound.Load()
 }
 
-// shed turns tc away and makes room for who comes next.
-func (s *Server) shed(tc *net.TCPConn) {
+// shed turns c away and makes room for who comes next.
+func (s *Server) shed(c *Conn) {
 	if now := time.Now(); now.Sub(s.share.told) >= complainEvery {
 		s.share.told = now
 		s.log.Error("descriptors run short: connections are turned away", "address", s.address, "for_clients", s.share.bound.Load())
 	}
 	s.evict()
-	s.turnAway(tc, s.share.few)
+	s.turnAway(c, s.share.few)
 }
 
 // usedUp reports whether err says that there are no descriptors.

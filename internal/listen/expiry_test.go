@@ -10,8 +10,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-func TestExpiry(t *testing.T) {
-	s := start(t, Config{HeaderTimeout: 300 * time.Millisecond, IdleTimeout: 400 * time.Millisecond}, Handlers{})
+func TestExpiry(t *testing.T) { ways(t, testExpiry) }
+
+func testExpiry(t *testing.T, way Config) {
+	s := start(t, way.with(Config{HeaderTimeout: 300 * time.Millisecond, IdleTimeout: 400 * time.Millisecond}), Handlers{})
 	silent := dial(t, s)
 	silent.wantEnd()
 
@@ -37,8 +39,10 @@ func TestExpiry(t *testing.T) {
 }
 
 // A connection that has been idle for long enough to be parked goes on.
-func TestParked(t *testing.T) {
-	s := start(t, Config{}, Handlers{})
+func TestParked(t *testing.T) { ways(t, testParked) }
+
+func testParked(t *testing.T, way Config) {
+	s := start(t, way.with(Config{}), Handlers{})
 	c, half := dial(t, s), dial(t, s)
 	c.send(get(""))
 	c.want(200, "")
@@ -80,8 +84,10 @@ func TestPace(t *testing.T) {
 	}
 }
 
-func TestSlowBody(t *testing.T) {
-	s := start(t, Config{MinBodyRate: 240}, Handlers{})
+func TestSlowBody(t *testing.T) { ways(t, testSlowBody) }
+
+func testSlowBody(t *testing.T, way Config) {
+	s := start(t, way.with(Config{MinBodyRate: 240}), Handlers{})
 	c := dial(t, s)
 	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc")
 	until(t, "a reader", func() bool { return len(s.conns.all()) == 1 && s.conns.all()[0].waiting.Load() })
@@ -102,12 +108,14 @@ func (c canceler) Cancel(err error) {
 	}
 }
 
-func TestClientLeaves(t *testing.T) {
+func TestClientLeaves(t *testing.T) { ways(t, testClientLeaves) }
+
+func testClientLeaves(t *testing.T, way Config) {
 	for _, reset := range []bool{false, true} {
 		began, got := make(chan struct{}), make(chan time.Time, 1)
-		s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+		s := start(t, way.with(Config{}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 			x := make(canceler, 1)
-			c := ctx.Conn().(*Conn)
+			c := own(ctx.Conn())
 			c.Attach(x)
 			close(began)
 			select {
@@ -124,7 +132,7 @@ func TestClientLeaves(t *testing.T) {
 		<-began
 		left := time.Now()
 		if reset {
-			_ = c.SetLinger(0) // Close then resets
+			_ = c.tcp.SetLinger(0) // Close then resets
 		}
 		c.Close()
 		select {
@@ -140,10 +148,12 @@ func TestClientLeaves(t *testing.T) {
 
 // Nothing is canceled by the end of a connection that an exchange no longer
 // has to do with.
-func TestDetached(t *testing.T) {
+func TestDetached(t *testing.T) { ways(t, testDetached) }
+
+func testDetached(t *testing.T, way Config) {
 	x := make(canceler, 1)
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
-		c := ctx.Conn().(*Conn)
+	s := start(t, way.with(Config{}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+		c := own(ctx.Conn())
 		c.Attach(x)
 		for end := time.Now().Add(patience); c.begun.Load() != watchedNow && time.Now().Before(end); {
 			time.Sleep(time.Millisecond) // lint:sleep polls for what the sweeper brings about
@@ -164,9 +174,11 @@ func TestDetached(t *testing.T) {
 	}
 }
 
-func TestWriteStall(t *testing.T) {
+func TestWriteStall(t *testing.T) { ways(t, testWriteStall) }
+
+func testWriteStall(t *testing.T, way Config) {
 	ended := make(chan error, 1)
-	s := start(t, Config{WriteStall: 400 * time.Millisecond}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+	s := start(t, way.with(Config{WriteStall: 400 * time.Millisecond}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		ctx.HijackSetNoResponse(true)
 		ctx.Hijack(func(c net.Conn) {
 			buf := make([]byte, 1<<20)

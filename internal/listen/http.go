@@ -43,7 +43,7 @@ func (s *Server) newHTTP(readBuffer int) *fasthttp.Server {
 		Handler:                      s.handle,
 		HeaderReceived:               bodiless,
 		ErrorHandler:                 s.failed,
-		ExpectHandler:                s.handlers.Expect,
+		ExpectHandler:                s.expect,
 		StreamRequestBody:            true,
 		LazyRequestTime:              true,
 		DisablePreParseMultipartForm: true,
@@ -60,9 +60,18 @@ func (s *Server) newHTTP(readBuffer int) *fasthttp.Server {
 }
 
 // handle has the last response on a connection say that it is: before a
-// shutdown, and where too much of the request is left to be read.
+// shutdown, and where too much of the request is left to be read. Those over TLS
+// say that the client should come back with it.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
-	s.handlers.Handle(ctx)
+	lim := s.limits.Load()
+	if lim.RedirectHTTPS && !ctx.IsTLS() {
+		redirect(ctx)
+	} else {
+		s.handlers.Handle(ctx)
+	}
+	if lim.hsts != "" && ctx.IsTLS() && len(ctx.Response.Header.Peek(hstsField)) == 0 {
+		ctx.Response.Header.Set(hstsField, lim.hsts)
+	}
 	if s.draining.Load() {
 		ctx.SetConnectionClose()
 		return
@@ -71,7 +80,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if ctx.Response.IsBodyStream() || ctx.Hijacked() {
 		return
 	}
-	if c, ok := ctx.Conn().(*Conn); ok && !c.skippable() {
+	if c, ok := ctx.Conn().(interface{ conn() *Conn }); ok && !c.conn().skippable() {
 		ctx.SetConnectionClose()
 	}
 }
@@ -80,7 +89,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 // from its start.
 func (s *Server) failed(ctx *fasthttp.RequestCtx, err error) {
 	v := errRequest
-	if c, ok := ctx.Conn().(*Conn); ok {
+	if c, ok := ctx.Conn().(interface{ Violation() *Violation }); ok {
 		if own := c.Violation(); own != nil {
 			v = own
 		}

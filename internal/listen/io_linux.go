@@ -80,6 +80,29 @@ func (c *Conn) readSocket(p []byte) (int, error) {
 	return t.n, nil
 }
 
+// readNow reads what has come, or nothing: then it returns os.ErrDeadlineExceeded.
+func (c *Conn) readNow(p []byte) (int, error) {
+	t := &c.input
+	t.p, t.n, t.errno = p, 0, 0
+	came := false
+	err := c.fd.Read(func(fd uintptr) bool {
+		came = t.read(fd)
+		return true
+	})
+	t.p = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case !came:
+		return 0, os.ErrDeadlineExceeded
+	case t.errno != 0:
+		return 0, os.NewSyscallError("read", t.errno)
+	case t.n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return t.n, nil
+}
+
 // Write is TCPConn.Write.
 func (c *Conn) Write(p []byte) (int, error) {
 	t := &c.output

@@ -1,8 +1,13 @@
+//lint:file-ignore SA1019 as in h2.go
+
 package listen
 
 import (
+	"crypto/tls"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -10,6 +15,7 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/net/http2"
 )
 
 // TestIdleMemory measures what idle connections cost the server; the clients'
@@ -19,7 +25,11 @@ func TestIdleMemory(t *testing.T) {
 	if err != nil {
 		t.Skip("LISTEN_IDLE, the number of connections, is not set")
 	}
-	s := start(t, Config{IdleTimeout: time.Hour, HeaderTimeout: time.Hour}, Handlers{})
+	cfg := Config{IdleTimeout: time.Hour, HeaderTimeout: time.Hour}
+	if os.Getenv("LISTEN_TLS") != "" {
+		cfg.TLS, cfg.HTTP2 = standardTLS(t), os.Getenv("LISTEN_HTTP2") != ""
+	}
+	s := start(t, cfg, Handlers{HTTP: echo2})
 	raw := os.Getenv("LISTEN_HALF")
 	inUse := func() uint64 {
 		runtime.GC()
@@ -30,6 +40,10 @@ func TestIdleMemory(t *testing.T) {
 	}
 	clients := make([]int, n)
 	before := inUse()
+	if cfg.TLS != nil {
+		defer idleTLSClients(t, s, n)()
+		clients = nil
+	}
 	for i := range clients {
 		clients[i] = dialBare(t, s)
 	}
@@ -47,6 +61,50 @@ func TestIdleMemory(t *testing.T) {
 	}
 	after := inUse()
 	t.Logf("%d idle connections: %d bytes each (%+v)", n, (after-before)/uint64(n), s.Stats())
+}
+
+// idleTLSClients has another process be the clients, for TLS takes memory at
+// their ends, too; they have been answered when it returns.
+func idleTLSClients(t *testing.T, s *Server, n int) (end func()) {
+	child := exec.Command(os.Args[0], "-test.run=^TestIdleTLSClients$", "-test.v")
+	child.Env = append(os.Environ(), "LISTEN_CLIENTS="+strconv.Itoa(n), "LISTEN_ADDRESS="+s.Addr().String())
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "clients", func() bool { return s.Stats().Idle == int64(n) })
+	return func() { in.Close(); _ = child.Wait() } // it ends with its input
+}
+
+func TestIdleTLSClients(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("LISTEN_CLIENTS"))
+	if err != nil {
+		t.Skip("TestIdleMemory runs it")
+	}
+	buf := make([]byte, 4096)
+	for range n {
+		c, err := tls.Dial("tcp", os.Getenv("LISTEN_ADDRESS"), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if c.ConnectionState().NegotiatedProtocol == "h2" {
+			f := framerOver(t, c, c)
+			id := f.open("/", true)
+			f.until("a response", func(fr http2.Frame) bool { return fr.Header().StreamID == id && fr.Header().Type == http2.FrameData })
+			continue
+		}
+		if _, err := io.WriteString(c, get("")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = os.Stdin.Read(buf) // until it is closed
 }
 
 // hello answers without an allocation.

@@ -18,10 +18,12 @@ type registry struct {
 // Stats counts the open connections by what they are doing.
 type Stats struct {
 	New     int64 // nothing has come yet
+	Shaking int64 // in a TLS handshake
 	Idle    int64 // between requests
 	Active  int64 // sending a request or being answered
 	Raw     int64 // upgraded
 	Closing int64 // answered with an error, waiting for the client to notice
+	HTTP2   int64 // of all these, those that speak HTTP/2
 }
 
 // add takes c in unless max or perIP connections are open already; 0 means
@@ -92,9 +94,14 @@ func (r *registry) stats() (st Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.conns {
+		if c.h2.Load() != nil {
+			st.HTTP2++
+		}
 		switch c.in() {
 		case stateNew:
 			st.New++
+		case stateHandshake:
+			st.Shaking++
 		case stateIdle:
 			st.Idle++
 		case stateHead, stateActive:

@@ -4,10 +4,12 @@ package listen
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -25,6 +27,13 @@ type Config struct {
 	WriteStall     time.Duration // without the client reading any of its response; 60 s if 0
 	MinBodyRate    int64         // bytes/s, over 5 s after 5 s in which a body is waited for; 0: any
 
+	HandshakeTimeout time.Duration // of TLS; 10 s if 0
+	TLS              *TLS          // nil: plaintext
+	HTTP2            bool          // besides HTTP/1: by ALPN with TLS, by prior knowledge without; needs Handlers.HTTP
+	OnlyHTTP2        bool          // HTTP/1 is refused
+	RedirectHTTPS    bool          // without TLS: all requests are sent to https with 308
+	HSTS             time.Duration // with TLS: clients are told to come back with it for so long; 0: they are not
+
 	MaxConnections      int // open at once; 0: unbounded
 	MaxConnectionsPerIP int // from one IPv4 address or IPv6 /64; 0: unbounded
 
@@ -40,6 +49,9 @@ type Handlers struct {
 	// sent, any other status is the final response's, the rest of which the
 	// context holds. nil: always 100.
 	Expect func(*fasthttp.RequestCtx) int
+	// HTTP serves a request of HTTP/2. Its bodies' Read returns a *Violation for
+	// what the client did wrong. It must not panic. nil: HTTP/2 is not offered.
+	HTTP http.Handler
 	// Reject appends the whole response to a client's request that never reaches
 	// Handle; the connection is then closed. nil: Problem.
 	Reject func(dst []byte, client netip.AddrPort, v *Violation) []byte
@@ -53,10 +65,15 @@ type Server struct {
 	start    time.Time
 	buffer   int // for writing
 
-	limits atomic.Pointer[Config]
+	limits atomic.Pointer[settings]
 	http   atomic.Pointer[pair]
 	clock  atomic.Int64 // ns since start, as of the last sweep
 	conns  registry
+
+	tickets tickets
+	hands   handshakes
+	h2      *h2Server // nil where HTTP/2 is not offered
+	abuses  [len(H2Abuses)]atomic.Int64
 
 	watcher   atomic.Pointer[watcher]
 	lingering atomic.Int64
@@ -64,13 +81,14 @@ type Server struct {
 	share     descriptors
 	served    sync.WaitGroup
 
-	mu       sync.Mutex
-	ln       net.Listener
-	running  bool
-	stopped  bool
-	draining atomic.Bool
-	drained  chan struct{} // closed when draining begins
-	done     chan struct{} // closed when Run returns
+	mu        sync.Mutex
+	ln        net.Listener
+	running   bool
+	stopped   bool
+	draining  atomic.Bool
+	drainedAt atomic.Int64  // when draining began, on the server's clock
+	drained   chan struct{} // closed when draining begins
+	done      chan struct{} // closed when Run returns
 }
 
 // New checks cfg; it binds nothing and starts nothing.
@@ -81,9 +99,12 @@ func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
 	if _, _, err := net.SplitHostPort(cfg.Address); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if cfg.MaxHeaderBytes < 0 || cfg.HeaderTimeout < 0 || cfg.IdleTimeout < 0 || cfg.WriteStall < 0 ||
+	if cfg.MaxHeaderBytes < 0 || cfg.HeaderTimeout < 0 || cfg.IdleTimeout < 0 || cfg.WriteStall < 0 || cfg.HandshakeTimeout < 0 ||
 		cfg.MinBodyRate < 0 || cfg.MaxConnections < 0 || cfg.MaxConnectionsPerIP < 0 || cfg.WriteBufferBytes < 0 {
 		return nil, errors.New("listen: limits must not be negative")
+	}
+	if err := cfg.TLS.check(); err != nil {
+		return nil, err
 	}
 	if h.Reject == nil {
 		h.Reject = Problem
@@ -98,6 +119,12 @@ func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
 		drained:  make(chan struct{}), done: make(chan struct{}),
 	}
 	s.share.divide()
+	if h.HTTP != nil {
+		var err error
+		if s.h2, err = newH2Server(); err != nil {
+			return nil, err
+		}
+	}
 	s.SetLimits(cfg)
 	return s, nil
 }
@@ -109,17 +136,40 @@ func or[T int | int64 | time.Duration](v, standard T) T {
 	return v
 }
 
+// settings are a Config with what follows from it.
+type settings struct {
+	Config
+	tls  *tls.Config  // nil: plaintext
+	h2   *http.Server // nil without HTTP/2
+	hsts string       // Strict-Transport-Security; "" without
+}
+
 // SetLimits puts new time-outs and limits in force, for open connections as
-// well. Address is ignored.
+// well, and TLS for those that are accepted from now on. Address is ignored.
 func (s *Server) SetLimits(cfg Config) {
 	cfg.MaxHeaderBytes = or(cfg.MaxHeaderBytes, defaultMaxHead)
 	cfg.HeaderTimeout = or(cfg.HeaderTimeout, 10*time.Second)
 	cfg.IdleTimeout = or(cfg.IdleTimeout, 75*time.Second)
 	cfg.WriteStall = or(cfg.WriteStall, time.Minute)
+	cfg.HandshakeTimeout = or(cfg.HandshakeTimeout, 10*time.Second)
 	if old := s.limits.Load(); old == nil || old.MaxHeaderBytes != cfg.MaxHeaderBytes {
 		s.http.Store(s.newPair(cfg.MaxHeaderBytes))
 	}
-	s.limits.Store(&cfg)
+	cfg.HTTP2 = cfg.HTTP2 && s.h2 != nil
+	set := &settings{Config: cfg, hsts: hstsValue(cfg.HSTS)}
+	var protocols []string
+	if cfg.HTTP2 {
+		set.h2 = s.h2Base(cfg.MaxHeaderBytes)
+		protocols = append(protocols, protocolHTTP2)
+	}
+	if !cfg.OnlyHTTP2 {
+		protocols = append(protocols, protocolHTTP1)
+	}
+	if cfg.TLS != nil {
+		set.tls = cfg.TLS.config(protocols)
+	}
+	s.tickets.serve(set.tls, s.now())
+	s.limits.Store(set)
 }
 
 // now is the server's clock, in nanoseconds.
@@ -200,8 +250,10 @@ func (s *Server) drain() {
 	defer s.mu.Unlock()
 	if !s.stopped {
 		s.stopped = true
+		s.drainedAt.Store(s.now())
 		s.draining.Store(true)
 		close(s.drained)
+		s.h2.drain()
 	}
 }
 

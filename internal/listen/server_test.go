@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -49,7 +50,7 @@ func start(t testing.TB, cfg Config, h Handlers) *Server {
 
 // bodyOf is where a handler reads a request's body; nil where there is none.
 func bodyOf(ctx *fasthttp.RequestCtx) io.Reader {
-	if body := ctx.Conn().(*Conn).Body(); body != nil {
+	if body := own(ctx.Conn()).Body(); body != nil {
 		return body
 	}
 	return ctx.RequestBodyStream()
@@ -62,7 +63,7 @@ func echo(ctx *fasthttp.RequestCtx) {
 		var err error
 		if body, err = io.ReadAll(r); err != nil {
 			status := http.StatusBadGateway
-			if v := ctx.Conn().(*Conn).Violation(); v != nil {
+			if v := own(ctx.Conn()).Violation(); v != nil {
 				status = v.Status
 			}
 			ctx.Error("body: "+err.Error(), status)
@@ -73,11 +74,37 @@ func echo(ctx *fasthttp.RequestCtx) {
 	fmt.Fprintf(ctx, "%s %s %s", ctx.Method(), ctx.Request.Header.RequestURI(), body)
 }
 
-// client is a raw connection.
+// client is a raw connection, with TLS or without.
 type client struct {
-	*net.TCPConn
-	t testing.TB
-	r *bufio.Reader
+	net.Conn
+	tcp *net.TCPConn
+	t   testing.TB
+	r   *bufio.Reader
+}
+
+// CloseWrite ends the client's side.
+func (c *client) CloseWrite() {
+	if s, ok := c.Conn.(*tls.Conn); ok {
+		_ = s.CloseWrite() // what follows tells
+	}
+	_ = c.tcp.CloseWrite() // as well
+}
+
+// ways runs f without TLS and with it.
+func ways(t *testing.T, f func(t *testing.T, way Config)) {
+	t.Run("plain", func(t *testing.T) { f(t, Config{}) })
+	t.Run("TLS", func(t *testing.T) { f(t, Config{TLS: standardTLS(t)}) })
+}
+
+// with is cfg on this way.
+func (way Config) with(cfg Config) Config {
+	cfg.TLS = way.TLS
+	return cfg
+}
+
+// own is the connection that fasthttp was given.
+func own(c net.Conn) *Conn {
+	return c.(interface{ conn() *Conn }).conn()
 }
 
 func dial(t testing.TB, s *Server) *client {
@@ -88,12 +115,16 @@ func dial(t testing.TB, s *Server) *client {
 	}
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience)) // what follows fails
-	return &client{c.(*net.TCPConn), t, bufio.NewReader(c)}
+	tcp := c.(*net.TCPConn)
+	if s.limits.Load().tls != nil {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	}
+	return &client{c, tcp, t, bufio.NewReader(c)}
 }
 
 func (c *client) send(s string) {
 	c.t.Helper()
-	if _, err := io.WriteString(c.TCPConn, s); err != nil {
+	if _, err := io.WriteString(c.Conn, s); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -131,16 +162,20 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func TestRequestsOneAfterAnother(t *testing.T) {
-	c := dial(t, start(t, Config{}, Handlers{}))
+func TestRequestsOneAfterAnother(t *testing.T) { ways(t, testRequestsOneAfterAnother) }
+
+func testRequestsOneAfterAnother(t *testing.T, way Config) {
+	c := dial(t, start(t, way.with(Config{}), Handlers{}))
 	for i := range 5 {
 		c.send(fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i))
 		c.want(200, fmt.Sprintf("GET /%d ", i))
 	}
 }
 
-func TestPipelined(t *testing.T) {
-	c := dial(t, start(t, Config{}, Handlers{}))
+func TestPipelined(t *testing.T) { ways(t, testPipelined) }
+
+func testPipelined(t *testing.T, way Config) {
+	c := dial(t, start(t, way.with(Config{}), Handlers{}))
 	c.send("POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" +
 		"POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\nX: 1\r\n\r\n" +
 		"GET /3 HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET /4 HTTP/1.1\r\nHost: a\r\n\r\nGET /5 HT")
@@ -153,8 +188,10 @@ func TestPipelined(t *testing.T) {
 	c.wantEnd()
 }
 
-func TestByteByByte(t *testing.T) {
-	c := dial(t, start(t, Config{}, Handlers{}))
+func TestByteByByte(t *testing.T) { ways(t, testByteByByte) }
+
+func testByteByByte(t *testing.T, way Config) {
+	c := dial(t, start(t, way.with(Config{}), Handlers{}))
 	for range 2 {
 		for _, b := range []byte("POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n") {
 			c.send(string(b))
@@ -163,11 +200,13 @@ func TestByteByByte(t *testing.T) {
 	}
 }
 
-func TestLargeBodyAndHead(t *testing.T) {
-	c := dial(t, start(t, Config{}, Handlers{}))
+func TestLargeBodyAndHead(t *testing.T) { ways(t, testLargeBodyAndHead) }
+
+func testLargeBodyAndHead(t *testing.T, way Config) {
+	c := dial(t, start(t, way.with(Config{}), Handlers{}))
 	body := strings.Repeat("0123456789abcdef", 1<<16)
 	for range 2 {
-		go io.WriteString(c.TCPConn, "POST / HTTP/1.1\r\nHost: a\r\nX-Large: "+strings.Repeat("v", 15<<10)+"\r\nX-Too: "+strings.Repeat("w", 15<<10)+
+		go io.WriteString(c.Conn, "POST / HTTP/1.1\r\nHost: a\r\nX-Large: "+strings.Repeat("v", 15<<10)+"\r\nX-Too: "+strings.Repeat("w", 15<<10)+
 			fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n", len(body))+body)
 		c.want(200, "POST / "+body)
 		c.send("GET /small HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -175,15 +214,23 @@ func TestLargeBodyAndHead(t *testing.T) {
 	}
 }
 
+// otherScheme turns what fits a listener without TLS into what fits one with it.
+var otherScheme = strings.NewReplacer("http://", "https://", "https://", "http://", "HTTPS://", "HTTP://")
+
 // What the guard refuses is answered with that status, in order, and the
 // connection ends without a reset, whatever else the client has sent.
-func TestCorpusOverTheWire(t *testing.T) {
-	s := start(t, Config{}, Handlers{})
+func TestCorpusOverTheWire(t *testing.T) { ways(t, testCorpusOverTheWire) }
+
+func testCorpusOverTheWire(t *testing.T, way Config) {
+	s := start(t, way.with(Config{}), Handlers{})
 	for _, v := range corpus() {
 		if v.status == 0 || strings.HasPrefix(v.name, "chunks") || strings.HasPrefix(v.name, "trailer") {
 			continue
 		}
 		c := dial(t, s)
+		if way.TLS != nil {
+			v.raw = otherScheme.Replace(v.raw)
+		}
 		c.send(v.raw)
 		for range v.complete {
 			c.want(200, "")
@@ -197,8 +244,10 @@ func TestCorpusOverTheWire(t *testing.T) {
 	}
 }
 
-func TestViolationInBody(t *testing.T) {
-	s := start(t, Config{}, Handlers{})
+func TestViolationInBody(t *testing.T) { ways(t, testViolationInBody) }
+
+func testViolationInBody(t *testing.T, way Config) {
+	s := start(t, way.with(Config{}), Handlers{})
 	for _, v := range append(chunkCases(), trailerCases()...) {
 		if v.status == 0 {
 			continue
@@ -212,9 +261,11 @@ func TestViolationInBody(t *testing.T) {
 	}
 }
 
-func TestTruncated(t *testing.T) {
+func TestTruncated(t *testing.T) { ways(t, testTruncated) }
+
+func testTruncated(t *testing.T, way Config) {
 	got := make(chan error, 1)
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+	s := start(t, way.with(Config{}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		_, err := io.ReadAll(bodyOf(ctx))
 		got <- err
 	}})
@@ -238,8 +289,10 @@ func TestTruncated(t *testing.T) {
 	c.wantEnd()
 }
 
-func TestExpect(t *testing.T) {
-	s := start(t, Config{}, Handlers{Expect: func(ctx *fasthttp.RequestCtx) int {
+func TestExpect(t *testing.T) { ways(t, testExpect) }
+
+func testExpect(t *testing.T, way Config) {
+	s := start(t, way.with(Config{}), Handlers{Expect: func(ctx *fasthttp.RequestCtx) int {
 		if string(ctx.Path()) == "/no" {
 			ctx.SetBodyString("no")
 			return 403
@@ -259,8 +312,10 @@ func TestExpect(t *testing.T) {
 }
 
 // A large body that nobody reads does not cost the client the response.
-func TestLingeringClose(t *testing.T) {
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+func TestLingeringClose(t *testing.T) { ways(t, testLingeringClose) }
+
+func testLingeringClose(t *testing.T, way Config) {
+	s := start(t, way.with(Config{}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(413)
 		ctx.SetBodyString("too much")
 	}})
@@ -274,16 +329,18 @@ func TestLingeringClose(t *testing.T) {
 	}
 }
 
-func TestUpgradeHoldsBack(t *testing.T) {
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+func TestUpgradeHoldsBack(t *testing.T) { ways(t, testUpgradeHoldsBack) }
+
+func testUpgradeHoldsBack(t *testing.T, way Config) {
+	s := start(t, way.with(Config{}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		if string(ctx.Path()) == "/declined" {
 			ctx.SetBodyString("declined")
 			return
 		}
 		ctx.HijackSetNoResponse(true)
 		ctx.Hijack(func(nc net.Conn) {
-			c := nc.(interface{ UnsafeConn() net.Conn }).UnsafeConn().(*Conn)
-			c.Raw()
+			c := nc.(interface{ UnsafeConn() net.Conn }).UnsafeConn()
+			own(c).Raw()
 			io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
 			_, _ = io.Copy(c, c) // until the client ends
 		})

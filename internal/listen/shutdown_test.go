@@ -22,9 +22,11 @@ func shutdown(ctx context.Context, s *Server) <-chan error {
 	return done
 }
 
-func TestShutdownLetsExchangesFinish(t *testing.T) {
+func TestShutdownLetsExchangesFinish(t *testing.T) { ways(t, testShutdownLetsExchangesFinish) }
+
+func testShutdownLetsExchangesFinish(t *testing.T, way Config) {
 	began, finish := make(chan struct{}, 2), make(chan struct{})
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+	s := start(t, way.with(Config{}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		if string(ctx.Path()) == "/slow" {
 			began <- struct{}{}
 			<-finish
@@ -64,19 +66,21 @@ func TestShutdownLetsExchangesFinish(t *testing.T) {
 	}
 }
 
-func TestShutdownGivesUp(t *testing.T) {
+func TestShutdownGivesUp(t *testing.T) { ways(t, testShutdownGivesUp) }
+
+func testShutdownGivesUp(t *testing.T, way Config) {
 	began, x := make(chan struct{}), make(canceler, 1)
-	s := start(t, Config{}, Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
+	s := start(t, way.with(Config{}), Handlers{Handle: func(ctx *fasthttp.RequestCtx) {
 		if string(ctx.Path()) == "/up" {
 			ctx.HijackSetNoResponse(true)
 			ctx.Hijack(func(nc net.Conn) {
-				nc.(interface{ UnsafeConn() net.Conn }).UnsafeConn().(*Conn).Raw()
+				own(nc.(interface{ UnsafeConn() net.Conn }).UnsafeConn()).Raw()
 				close(began)
 				_, _ = io.Copy(io.Discard, nc) // until it is closed
 			})
 			return
 		}
-		c := ctx.Conn().(*Conn)
+		c := own(ctx.Conn())
 		c.Attach(x)
 		<-x
 		c.Detach()

@@ -62,6 +62,7 @@ func (s *Server) sweep(stop <-chan struct{}) {
 		}
 		now := s.now()
 		s.clock.Store(now)
+		s.tickets.rotate(now)
 		n := 0
 		for {
 			k := s.conns.batch(batch, n)
@@ -90,7 +91,18 @@ func sweepEvery(conns int) time.Duration {
 }
 
 func (s *Server) visit(c *Conn, now int64, passed time.Duration) {
+	if h := c.h2.Load(); h != nil {
+		h.visit(now, passed)
+		return
+	}
 	switch c.in() {
+	case stateHandshake:
+		if c.due(now) != nil {
+			c.nudge()
+		}
+		if time.Duration(now-c.since.Load()) > s.limits.Load().HandshakeTimeout+handshakeLate {
+			c.abort()
+		}
 	case stateNew, stateIdle, stateHead:
 		if c.due(now) != nil {
 			c.nudge()

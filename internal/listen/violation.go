@@ -63,6 +63,8 @@ var (
 	errHeadTruncated = bad("the request ended before its header section")
 	errHeadSlow      = &Violation{http.StatusRequestTimeout, "the header section took too long"}
 	errBodySlow      = &Violation{http.StatusRequestTimeout, "the body came too slowly"}
+	errOnlyHTTP2     = &Violation{http.StatusHTTPVersionNotSupported, "only HTTP/2 is spoken here"}
+	errPlain         = bad("TLS is spoken here: use https")
 	errCrowded       = &Violation{http.StatusServiceUnavailable, "too many connections"}
 )
 

@@ -33,6 +33,28 @@ func (c *Conn) await() bool {
 		return c.advance() == nil
 	}
 	for {
+		if c.secure != nil {
+			if got, err := c.secure.glance(readReady); got {
+				return c.advance() == nil
+			} else if err != nil {
+				return false
+			} else if !parks {
+				return true
+			}
+		}
+		if !c.awaitReadable() {
+			return false
+		}
+		if c.secure == nil {
+			return true
+		}
+	}
+}
+
+// awaitReadable waits until something comes on the socket; false means that c
+// has to be closed.
+func (c *Conn) awaitReadable() bool {
+	for {
 		err := c.readable()
 		if err == nil {
 			return true
@@ -71,6 +93,14 @@ func (c *Conn) due(now int64) error {
 	age := time.Duration(now - c.since.Load())
 	park := parkAfter
 	switch c.in() {
+	case stateHandshake:
+		if age > lim.HandshakeTimeout {
+			return errHandshakeSlow
+		}
+		if age > drainNew && c.s.draining.Load() {
+			return io.EOF
+		}
+		return nil
 	case stateNew:
 		if age > lim.HeaderTimeout || age > drainNew && c.s.draining.Load() {
 			return io.EOF
@@ -136,6 +166,7 @@ func (c *Conn) finish() {
 	if c.unread() {
 		c.linger()
 	}
+	c.bye()
 	_ = c.TCPConn.Close() // there is nothing left to lose
 	c.s.remove(c)
 }
@@ -151,6 +182,11 @@ func (c *Conn) unread() bool {
 	case !c.g.done() && !c.g.inHead():
 		return c.err == nil
 	}
+	if c.secure != nil && c.h2.Load() == nil {
+		if got, _ := c.secure.glance(readNothing); got {
+			return true
+		}
+	}
 	return c.pending()
 }
 
@@ -160,6 +196,7 @@ func (c *Conn) linger() {
 	c.enter(stateClosing)
 	_ = c.TCPConn.SetReadDeadline(time.Now().Add(lingerTimeout)) // fails with the Read that follows
 	c.mu.Unlock()
+	c.bye()
 	if c.TCPConn.CloseWrite() != nil || c.s.lingering.Add(1) > maxLingering {
 		c.s.lingering.Add(-1)
 		return

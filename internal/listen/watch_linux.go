@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const parks = true // readable waits
+
 // watcher learns from an epoll instance of its own that clients have left.
 // Connections are known to it by number: descriptors are used again.
 type watcher struct {
@@ -128,6 +130,7 @@ func (c *Conn) readable() error {
 	case n == 0:
 		return io.EOF
 	}
+	c.first = one[0]
 	return nil
 }
 

@@ -4,6 +4,8 @@ package listen
 
 import "errors"
 
+const parks = false // see await
+
 // watcher does nothing here: clients that leave are noticed when a write fails.
 type watcher struct{}
 

@@ -1,0 +1,574 @@
+//lint:file-ignore SA1019 as in h2.go
+
+package listen
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// echo2 is echo for HTTP/2.
+var echo2 = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	var v *Violation
+	if errors.As(err, &v) {
+		w.WriteHeader(v.Status)
+	}
+	fmt.Fprintf(w, "%s %s %s %s", r.Proto, r.Method, r.RequestURI, body)
+})
+
+// ways2 runs f over both kinds of HTTP/2.
+func ways2(t *testing.T, f func(t *testing.T, way Config)) {
+	t.Parallel() // http2.Server takes its time to say GOAWAY
+	t.Run("h2c", func(t *testing.T) { t.Parallel(); f(t, Config{HTTP2: true}) })
+	t.Run("h2", func(t *testing.T) { t.Parallel(); f(t, Config{HTTP2: true, TLS: standardTLS(t)}) })
+}
+
+// with2 is cfg on this way.
+func (way Config) with2(cfg Config) Config {
+	cfg.TLS, cfg.HTTP2 = way.TLS, way.HTTP2
+	return cfg
+}
+
+// browser is a client of net/http that speaks HTTP/2 only.
+func browser(t testing.TB, s *Server) (client *http.Client, url string) {
+	t.Helper()
+	tr := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Cleanup(tr.CloseIdleConnections)
+	if s.limits.Load().tls != nil {
+		tr.Protocols.SetHTTP2(true)
+		return &http.Client{Transport: tr, Timeout: patience}, "https://" + s.Addr().String()
+	}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: tr, Timeout: patience}, "http://" + s.Addr().String()
+}
+
+func wantResponse(t testing.TB, res *http.Response, err error, status int, body string) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != status || !strings.Contains(string(got), body) || res.ProtoMajor != 2 {
+		t.Fatalf("got %s %d %q, %v; want %d %q", res.Proto, res.StatusCode, got, err, status, body)
+	}
+}
+
+func TestHTTP2(t *testing.T) { ways2(t, testHTTP2) }
+
+func testHTTP2(t *testing.T, way Config) {
+	s := start(t, way, Handlers{HTTP: echo2})
+	client, url := browser(t, s)
+	for i := range 3 {
+		res, err := client.Get(fmt.Sprintf("%s/%d?x", url, i))
+		wantResponse(t, res, err, 200, fmt.Sprintf("HTTP/2.0 GET /%d?x", i))
+	}
+	large := strings.Repeat("0123456789abcdef", 1<<16)
+	res, err := client.Post(url+"/large", "text/plain", strings.NewReader(large))
+	wantResponse(t, res, err, 200, "POST /large "+large)
+	if st := s.Stats(); st.HTTP2 != 1 || st.Idle+st.Active != 1 {
+		t.Errorf("counted %+v", st)
+	}
+	until(t, "idleness", func() bool { return s.Stats().Idle == 1 })
+	req, _ := http.NewRequest("GET", url, nil)
+	for i := range 99 {
+		req.Header[fmt.Sprintf("X-%d", i)] = []string{"v"}
+	}
+	res, err = client.Do(req) // with User-Agent and Accept-Encoding
+	wantResponse(t, res, err, 431, "too many")
+	client.CloseIdleConnections()
+	until(t, "no connection", func() bool { return s.Stats() == Stats{} })
+}
+
+// On the same listener HTTP/1 is served as ever, whatever it begins with.
+func TestHTTP1BesideHTTP2(t *testing.T) { ways2(t, testHTTP1BesideHTTP2) }
+
+func testHTTP1BesideHTTP2(t *testing.T, way Config) {
+	s := start(t, way, Handlers{HTTP: echo2})
+	for _, method := range []string{"GET", "PUT", "P", "PR", "PRI", "PRIX"} {
+		c := dial(t, s)
+		for _, piece := range []string{method[:1], method[1:], " /x HTTP/1.1\r\nHost: a\r\n\r\n"} {
+			c.send(piece)
+		}
+		c.want(200, method+" /x")
+	}
+	if way.TLS != nil {
+		return // ALPN decides
+	}
+	c := dial(t, s)
+	c.send("PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n")
+	c.want(505, "")
+	c.wantEnd()
+	c = dial(t, s)
+	c.send("PRI * HTTP/2.0\r\n")
+	c.CloseWrite()
+	c.want(505, "")
+	c = dial(t, s)
+	c.send(get("Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"))
+	c.want(200, "GET /")
+}
+
+func TestWithoutHTTP2(t *testing.T) {
+	for name, s := range map[string]*Server{
+		"no handler": start(t, Config{HTTP2: true}, Handlers{}), "not configured": start(t, Config{}, Handlers{HTTP: echo2}),
+	} {
+		c := dial(t, s)
+		c.send(http2.ClientPreface)
+		c.want(505, "only")
+		c.wantEnd()
+		_ = name
+	}
+	s := start(t, Config{TLS: standardTLS(t)}, Handlers{HTTP: echo2})
+	cfg := blind("a.example")
+	cfg.NextProtos = []string{"h2", "http/1.1"}
+	if st, err := greet(t, s, cfg); err != nil || st.NegotiatedProtocol != "http/1.1" {
+		t.Errorf("%q, %v", st.NegotiatedProtocol, err)
+	}
+}
+
+func TestOnlyHTTP2(t *testing.T) { ways2(t, testOnlyHTTP2) }
+
+func testOnlyHTTP2(t *testing.T, way Config) {
+	way.OnlyHTTP2 = true
+	s := start(t, way, Handlers{HTTP: echo2})
+	client, url := browser(t, s)
+	res, err := client.Get(url)
+	wantResponse(t, res, err, 200, "GET /")
+	for _, raw := range []string{get(""), "PUT / HTTP/1.1\r\nHost: a\r\n\r\n"} {
+		c := dial(t, s)
+		c.send(raw)
+		c.want(505, "only HTTP/2")
+		c.wantEnd()
+	}
+	if way.TLS == nil {
+		c := dial(t, s)
+		c.send("nonsense\r\n\r\n")
+		c.wantEnd()
+	}
+}
+
+// A framer is a client that can do anything.
+type framer struct {
+	*http2.Framer
+	t    testing.TB
+	conn net.Conn
+	tcp  *net.TCPConn
+	enc  *hpack.Encoder
+	buf  bytes.Buffer
+	id   uint32
+}
+
+func newFramer(t testing.TB, s *Server) *framer {
+	t.Helper()
+	c := dialRaw(t, s)
+	var nc net.Conn = c
+	if s.limits.Load().tls != nil {
+		nc = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	}
+	f := framerOver(t, nc, bufio.NewReader(nc))
+	f.tcp = c
+	return f
+}
+
+func framerOver(t testing.TB, nc net.Conn, r io.Reader) *framer {
+	t.Helper()
+	f := &framer{Framer: http2.NewFramer(nc, r), t: t, conn: nc, id: 1}
+	f.AllowIllegalWrites = true
+	f.enc = hpack.NewEncoder(&f.buf)
+	if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	f.must(f.WriteSettings())
+	return f
+}
+
+func (f *framer) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// block is a request's header section.
+func (f *framer) block(path string, more ...string) []byte {
+	f.buf.Reset()
+	all := append([]string{":method", "POST", ":scheme", "https", ":authority", "a.example", ":path", path}, more...)
+	for i := 0; i < len(all); i += 2 {
+		_ = f.enc.WriteField(hpack.HeaderField{Name: all[i], Value: all[i+1]}) // into memory
+	}
+	return f.buf.Bytes()
+}
+
+// open begins a request and returns its stream.
+func (f *framer) open(path string, end bool) uint32 {
+	id := f.id
+	f.id += 2
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.block(path), EndHeaders: true, EndStream: end}) // what is read tells
+	return id
+}
+
+// until reads frames up to one for which ok holds.
+func (f *framer) until(what string, ok func(http2.Frame) bool) {
+	f.t.Helper()
+	for {
+		fr, err := f.ReadFrame()
+		if err != nil {
+			f.t.Fatalf("no %s: %v", what, err)
+		}
+		if ok(fr) {
+			return
+		}
+	}
+}
+
+// goAway reads up to GOAWAY with code.
+func (f *framer) goAway(code http2.ErrCode) {
+	f.t.Helper()
+	f.until("GOAWAY", func(fr http2.Frame) bool {
+		g, ok := fr.(*http2.GoAwayFrame)
+		if ok && g.ErrCode != code {
+			f.t.Fatalf("GOAWAY with %v, want %v", g.ErrCode, code)
+		}
+		return ok
+	})
+}
+
+// wantGoAway reads up to GOAWAY with code, and the end.
+func (f *framer) wantGoAway(code http2.ErrCode) {
+	f.t.Helper()
+	f.goAway(code)
+	for {
+		if _, err := f.ReadFrame(); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				f.t.Fatal("the connection stays open")
+			}
+			return
+		}
+	}
+}
+
+// An abuse does something so often.
+type abuse struct {
+	reason string
+	most   int // how often nothing happens
+	do     func(f *framer, n int)
+}
+
+func abuses() []abuse {
+	// What is read tells whether writing went well.
+	repeat := func(do func(f *framer)) func(*framer, int) {
+		return func(f *framer, n int) {
+			for range n {
+				do(f)
+			}
+		}
+	}
+	onStream := func(do func(f *framer, id uint32)) func(*framer, int) {
+		return func(f *framer, n int) {
+			id := f.open("/", false)
+			for range n {
+				do(f, id)
+			}
+		}
+	}
+	raw := func(kind http2.FrameType, payload string) func(*framer, int) {
+		return repeat(func(f *framer) { _ = f.WriteRawFrame(kind, 0, 0, []byte(payload)) })
+	}
+	return []abuse{
+		{"reset", maxResets, repeat(func(f *framer) { _ = f.WriteRSTStream(f.open("/", true), http2.ErrCodeCancel) })},
+		{"reset", maxResets, repeat(func(f *framer) { // CVE-2025-8671
+			_ = f.WriteRawFrame(http2.FrameWindowUpdate, 0, f.open("/", false), []byte{0, 0, 0, 0})
+		})},
+		{"settings", maxSettings - 2, repeat(func(f *framer) { _ = f.WriteSettings() })},
+		{"ping", maxPings - 1, repeat(func(f *framer) { _ = f.WritePing(false, [8]byte{}) })},
+		{"priority", maxPriorities, repeat(func(f *framer) { _ = f.WritePriority(1, http2.PriorityParam{StreamDep: 3}) })},
+		{"priority", maxPriorities, raw(framePriority, "\x00\x00\x00\x01u=1")},
+		{"window_update", maxUpdates, repeat(func(f *framer) { _ = f.WriteWindowUpdate(0, 1) })},
+		{"empty", maxEmpty, onStream(func(f *framer, id uint32) { _ = f.WriteData(id, false, nil) })},
+		{"empty", maxEmpty, onStream(func(f *framer, id uint32) {
+			_ = f.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, id, []byte{3, 0, 0, 0})
+		})},
+		{"unknown", maxUnknown, raw(0xbe, "x")},
+		{"continuation", maxContinued - 1, func(f *framer, n int) {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block("/"), EndStream: true})
+			for range n {
+				_ = f.WriteContinuation(1, false, nil)
+			}
+			_ = f.WriteContinuation(1, true, nil)
+		}},
+	}
+}
+
+// Each abuse ends the connection with ENHANCE_YOUR_CALM and is counted; just
+// below the bound nothing happens.
+func TestAbuse(t *testing.T) {
+	ways2(t, func(t *testing.T, way Config) {
+		s := start(t, way, Handlers{HTTP: echo2})
+		for _, a := range abuses() {
+			t.Run(a.reason, func(t *testing.T) {
+				counted := func() int64 { return s.Abuses()[slices.Index(H2Abuses[:], a.reason)] }
+				before := counted()
+				f := newFramer(t, s)
+				a.do(f, a.most)
+				f.must(f.WritePing(false, [8]byte{'e', 'n', 'd'}))
+				f.until("PING", func(fr http2.Frame) bool {
+					if g, ok := fr.(*http2.GoAwayFrame); ok {
+						t.Fatalf("GOAWAY with %v at the bound", g.ErrCode)
+					}
+					p, ok := fr.(*http2.PingFrame)
+					return ok && p.Data[0] == 'e'
+				})
+				f = newFramer(t, s)
+				a.do(f, 2*a.most+20)
+				f.goAway(http2.ErrCodeEnhanceYourCalm) // and a second later its end
+				if counted() != before+1 {
+					t.Errorf("counted %v", s.Abuses())
+				}
+			})
+		}
+	})
+}
+
+// Large header sections: one that is a little too large is answered, one that
+// never ends is not.
+func TestHeaderBomb(t *testing.T) {
+	s := start(t, Config{HTTP2: true}, Handlers{HTTP: echo2})
+	f := newFramer(t, s)
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndStream: true}) // what is read tells
+	piece := bytes.Repeat([]byte{0x20}, 16<<10)                               // sizes of the table: they make no field
+	for range 3 {
+		_ = f.WriteContinuation(1, false, piece) // as well
+	}
+	f.wantGoAway(http2.ErrCodeEnhanceYourCalm)
+	client, url := browser(t, s)
+	req, _ := http.NewRequest("GET", url, nil)
+	for i := range 5 {
+		req.Header.Set(fmt.Sprintf("X-%d", i), strings.Repeat("v", 8<<10))
+	}
+	res, err := client.Do(req)
+	if err == nil { // net/http sends no more than the server says it takes
+		wantResponse(t, res, err, 431, "")
+	}
+}
+
+func TestSlowHead(t *testing.T) { ways2(t, testSlowHead) }
+
+func testSlowHead(t *testing.T, way Config) {
+	s := start(t, way.with2(Config{HeaderTimeout: 300 * time.Millisecond}), Handlers{HTTP: echo2})
+	f := newFramer(t, s)
+	f.must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block("/"), EndStream: true}))
+	f.wantGoAway(http2.ErrCodeEnhanceYourCalm)
+	if n := s.Abuses()[slices.Index(H2Abuses[:], "slow_head")]; n != 1 {
+		t.Errorf("counted %v", s.Abuses())
+	}
+	silent := dial(t, s) // not even a preface
+	silent.wantEnd()
+	if way.TLS == nil {
+		half := dial(t, s)
+		half.send("PRI * HT")
+		half.want(408, "") // it may have become HTTP/1
+		half.wantEnd()
+	}
+}
+
+func TestIdleHTTP2(t *testing.T) { ways2(t, testIdleHTTP2) }
+
+func testIdleHTTP2(t *testing.T, way Config) {
+	s := start(t, way.with2(Config{IdleTimeout: 300 * time.Millisecond}), Handlers{HTTP: echo2})
+	f := newFramer(t, s)
+	f.open("/", true)
+	f.wantGoAway(http2.ErrCodeNo)
+	until(t, "no connection", func() bool { return s.Stats() == Stats{} })
+}
+
+// A body that comes too slowly is cut off; the other streams go on.
+func TestSlowBodyHTTP2(t *testing.T) {
+	s := start(t, Config{HTTP2: true, MinBodyRate: 240}, Handlers{HTTP: echo2})
+	f := newFramer(t, s)
+	id := f.open("/slow", false)
+	f.must(f.WriteData(id, false, []byte("abc")))
+	var st *h2Stream
+	until(t, "a reader", func() bool {
+		for _, c := range s.conns.all() {
+			if h := c.h2.Load(); h != nil {
+				h.mu.Lock()
+				for _, one := range h.streams {
+					if one.reading.Load() && one.read.Load() == 3 {
+						st = one
+					}
+				}
+				h.mu.Unlock()
+			}
+		}
+		return st != nil
+	})
+	st.h.checkStreams(0, bodyGrace) // as the sweeper does, see TestPace
+	st.h.checkStreams(0, bodyWindow)
+	status := ""
+	dec := hpack.NewDecoder(4096, func(hf hpack.HeaderField) {
+		if hf.Name == ":status" {
+			status = hf.Value
+		}
+	})
+	f.until("a response", func(fr http2.Frame) bool {
+		h, ok := fr.(*http2.HeadersFrame)
+		if ok {
+			_, _ = dec.Write(h.HeaderBlockFragment())
+		}
+		return ok
+	})
+	if status != "408" {
+		t.Errorf("status %s", status)
+	}
+	f.open("/next", true)
+	f.until("another response", func(fr http2.Frame) bool { _, ok := fr.(*http2.HeadersFrame); return ok })
+}
+
+// A client that opens no window is not waited for.
+func TestWriteStallHTTP2(t *testing.T) { ways2(t, testWriteStallHTTP2) }
+
+func testWriteStallHTTP2(t *testing.T, way Config) {
+	failed := make(chan error, 1)
+	s := start(t, way.with2(Config{WriteStall: 300 * time.Millisecond}), Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/small" {
+			_, _ = io.WriteString(w, "small")
+			return
+		}
+		_, err := w.Write(make([]byte, 1<<20))
+		failed <- err
+	})})
+	f := newFramer(t, s)
+	id := f.open("/large", true)
+	f.until("RST_STREAM", func(fr http2.Frame) bool {
+		r, ok := fr.(*http2.RSTStreamFrame)
+		return ok && r.StreamID == id
+	})
+	if err := <-failed; err == nil {
+		t.Error("all was written")
+	}
+	f.must(f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+	f.open("/small", true) // its handler returns at once
+	f.wantGoAway(http2.ErrCodeEnhanceYourCalm)
+	if n := s.Abuses()[slices.Index(H2Abuses[:], "stalled")]; n != 1 {
+		t.Errorf("counted %v", s.Abuses())
+	}
+}
+
+// What has begun ends well, idle connections end at once.
+func TestShutdownHTTP2(t *testing.T) { ways2(t, testShutdownHTTP2) }
+
+func testShutdownHTTP2(t *testing.T, way Config) {
+	began, finish := make(chan struct{}), make(chan struct{})
+	s := start(t, way, Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			began <- struct{}{}
+			<-finish
+		}
+		_, _ = io.WriteString(w, "done")
+	})})
+	idle := newFramer(t, s)
+	idle.open("/", true)
+	idle.until("a response", func(fr http2.Frame) bool {
+		return fr.Header().Flags.Has(http2.FlagDataEndStream) && fr.Header().Type == http2.FrameData
+	})
+	client, url := browser(t, s)
+	type answer struct {
+		res *http.Response
+		err error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		res, err := client.Get(url + "/slow")
+		got <- answer{res, err}
+	}()
+	<-began
+	done := shutdown(context.Background(), s)
+	idle.wantGoAway(http2.ErrCodeNo)
+	select {
+	case <-done:
+		t.Fatal("Shutdown did not wait")
+	default:
+	}
+	close(finish)
+	a := <-got
+	wantResponse(t, a.res, a.err, 200, "done")
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Shutdown does not end")
+	}
+}
+
+// When the time is over what runs is cut off, and waited for.
+func TestShutdownGivesUpHTTP2(t *testing.T) { ways2(t, testShutdownGivesUpHTTP2) }
+
+func testShutdownGivesUpHTTP2(t *testing.T, way Config) {
+	began, returned := make(chan struct{}), false
+	s := start(t, way, Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-r.Context().Done()
+		time.Sleep(20 * time.Millisecond) // lint:sleep what must be waited for
+		returned = true
+	})})
+	f := newFramer(t, s)
+	f.open("/", true)
+	<-began
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := <-shutdown(ctx, s); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	select {
+	case <-s.done:
+	case <-time.After(patience):
+		t.Fatal("Run did not return")
+	}
+	if !returned {
+		t.Error("the handler was not waited for")
+	}
+}
+
+// A client that leaves cancels what it has begun.
+func TestClientLeavesHTTP2(t *testing.T) { ways2(t, testClientLeavesHTTP2) }
+
+func testClientLeavesHTTP2(t *testing.T, way Config) {
+	began, left := make(chan struct{}), make(chan struct{})
+	s := start(t, way, Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
+		<-r.Context().Done()
+		left <- struct{}{}
+	})})
+	f := newFramer(t, s)
+	id := f.open("/", true)
+	<-began
+	f.must(f.WriteRSTStream(id, http2.ErrCodeCancel))
+	<-left
+	f.open("/", true)
+	<-began
+	f.conn.Close()
+	select {
+	case <-left:
+	case <-time.After(patience):
+		t.Fatal("not noticed")
+	}
+	until(t, "no connection", func() bool { return s.Stats() == Stats{} })
+}
