@@ -6,10 +6,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -124,4 +127,53 @@ func raw(t *testing.T, address string, cfg *tls.Config) *tls.Conn {
 	t.Cleanup(func() { c.Close() })
 	must(t, c.SetDeadline(time.Now().Add(waitLimit)))
 	return c
+}
+
+// While certificates change nobody notices.
+func TestCertificatesUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	certify(t, dir)
+	r := run(t, says("hello", `admin: {address: ""}`, "shutdown: {grace: 0s}", listenTLS(dir, "")))
+	address := r.address("127.0.0.1:0")
+	cfg := &tls.Config{RootCAs: authorities(t, dir+"/ca.pem"), ServerName: "localhost"}
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	defer func() {
+		stop.Store(true)
+		wg.Wait()
+	}()
+	for i := range 6 {
+		wg.Go(func() {
+			tr := &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: i%2 == 0}
+			defer tr.CloseIdleConnections()
+			client := &http.Client{Transport: tr, Timeout: waitLimit}
+			for !stop.Load() {
+				resp, err := client.Get("https://" + address)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || string(body) != "hello" {
+					t.Errorf("got %q, %v", body, err)
+				}
+			}
+		})
+	}
+	for i := range 5 {
+		name := fmt.Sprintf("n%d.example", i)
+		certify(t, dir, name)
+		next := &tls.Config{RootCAs: cfg.RootCAs, ServerName: name}
+		for end := time.Now().Add(waitLimit); ; time.Sleep(10 * time.Millisecond) { // lint:sleep polls
+			c, err := tls.DialWithDialer(&net.Dialer{Timeout: waitLimit}, "tcp", address, next)
+			if err == nil {
+				c.Close()
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+	}
 }

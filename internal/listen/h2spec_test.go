@@ -164,3 +164,42 @@ func testBlockedWriteHTTP2(t *testing.T, way Config) {
 	}
 	until(t, "no connection", func() bool { return s.Stats() == Stats{} })
 }
+
+// FuzzFrames checks that what is counted does not depend on how the bytes are
+// cut.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08"), uint(9))
+	f.Add([]byte("\x00\x00\x02\x01\x00\x00\x00\x00\x01ab\x00\x00\x00\x09\x04\x00\x00\x00\x01"), uint(3))
+	f.Add([]byte("\x00\x00\x04\x00\x08\x00\x00\x00\x01\x03\x00\x00\x00\xff\xff\xff\x00\x00\x00\x00\x00\x01"), uint(1))
+	f.Fuzz(func(t *testing.T, b []byte, size uint) {
+		type seen struct {
+			reason string
+			in     inFrames
+			data   int64
+			resets int64
+			open   int
+		}
+		look := func(size int) *seen {
+			var open openStreams
+			s := &seen{in: inFrames{open: &open, maxHead: 1 << 10}}
+			out := outFrames{open: new(openStreams)}
+			for from := 0; from < len(b) && s.reason == ""; from += size {
+				piece := b[from:min(from+size, len(b))]
+				s.reason = s.in.see(piece, 1, &out)
+				for len(piece) > 0 {
+					n, _ := out.see(piece)
+					piece = piece[n:]
+				}
+			}
+			s.data, s.resets, s.open = out.data.Load(), out.resets.Load(), open.before(2)
+			return s
+		}
+		whole, pieces := look(max(len(b), 1)), look(int(size%64)+1)
+		if whole.reason != pieces.reason || whole.in.count != pieces.in.count || whole.in.inHead != pieces.in.inHead || whole.open != pieces.open {
+			t.Fatalf("whole: %q %+v, in pieces: %q %+v", whole.reason, whole.in.count, pieces.reason, pieces.in.count)
+		}
+		if whole.reason == "" && (whole.data != pieces.data || whole.resets != pieces.resets) {
+			t.Fatalf("whole: %d DATA, %d resets, in pieces: %d, %d", whole.data, whole.resets, pieces.data, pieces.resets)
+		}
+	})
+}
