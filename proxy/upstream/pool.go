@@ -66,6 +66,13 @@ func (p *Pool) Release() {
 	p.closeIdle(t.now())
 }
 
+// carrier prepares what carries c over a connection of the pool.
+func (p *Pool) carrier(c *Call) carrier {
+	c.wire.Call = c
+	c.wire.begin()
+	return &c.wire
+}
+
 // take returns the connection that was used last, or nil when there is none
 // and the caller, whose place is counted now, must dial.
 func (p *Pool) take() (*conn, error) {
