@@ -115,16 +115,7 @@ func (c *Call) RequestSent() bool { return c.via != nil && c.via.sent() }
 
 // until is the moment d from now, or the call's deadline if that is earlier; 0
 // for never.
-func (c *Call) until(d time.Duration) int64 {
-	if d <= 0 {
-		return c.hard
-	}
-	at := c.pool.t.now() + int64(d)
-	if c.hard > 0 && c.hard < at {
-		return c.hard
-	}
-	return at
-}
+func (c *Call) until(d time.Duration) int64 { return c.pool.until(d, c.hard) }
 
 // Extend replaces Request.Deadline for what is left of a call whose Do has
 // returned; zero for none.

@@ -252,8 +252,13 @@ func (c *wire) readBody(p []byte) (int, error) {
 	if s.stop.Load() {
 		return 0, errClosed
 	}
+	return readSome(c.Request.Body, p)
+}
+
+// readSome reads at least one byte, or the end or an error.
+func readSome(r io.Reader, p []byte) (int, error) {
 	for range 100 {
-		if n, err := c.Request.Body.Read(p); n > 0 || err != nil {
+		if n, err := r.Read(p); n > 0 || err != nil {
 			return n, err
 		}
 	}
