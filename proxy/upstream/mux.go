@@ -86,6 +86,9 @@ func (p *Pool) reserve(s *stream) (*link, *linkDial, error) {
 		// There are as many links as may be, so they take what the target lets
 		// them take.
 		return l, nil, nil
+	} else if len(m.dials) > 0 {
+		m.dials[0].waiting++
+		return nil, m.dials[0], nil
 	} else if d.instead = p.spent(); d.instead == nil {
 		return nil, nil, errLimit
 	}
@@ -166,7 +169,10 @@ func (p *Pool) dialLink(ctx context.Context, d *linkDial) (*link, *Error) {
 		p.mux.room = min(max(limit, 1), linkStreams)
 		err = p.addLink(l, d.owner)
 	}
-	d.err, d.left = err, err != nil && d.owner.left()
+	if err != nil {
+		shared := *err // the owner's is its own to fill in
+		d.err, d.left = &shared, d.owner.left()
+	}
 	p.mux.dials = slices.DeleteFunc(p.mux.dials, func(one *linkDial) bool { return one == d })
 	late := p.released
 	p.mu.Unlock()
