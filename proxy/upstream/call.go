@@ -77,8 +77,9 @@ func (c *Call) Do(p *Pool) error {
 		err = c.via.exchange()
 	}
 	if err != nil {
-		err.Unsent = err.Unsent || c.via.unsent()
-		c.Close()
+		via := c.via
+		c.Close() // whatever was still writing has come to its end then
+		err.Unsent = err.Unsent || via.unsent()
 		return err
 	}
 	return nil

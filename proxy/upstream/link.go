@@ -3,9 +3,9 @@ package upstream
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 
 	"golang.org/x/net/http2"
 )
@@ -20,12 +20,21 @@ type link struct {
 	beneath  net.Conn // the same without TLS
 	p        *Pool
 	cc       *http2.ClientConn
+	over     atomic.Bool // the target has closed or reset it
 
 	// Under Pool.mu.
 	streams   int  // of calls that are not closed
 	served    bool // has answered a call
 	idleSince int64
 	gone      bool // closed: its place is free
+}
+
+func (l *link) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if gone(err) {
+		l.over.Store(true)
+	}
+	return n, err
 }
 
 // Close closes without a word to a TLS peer: to say goodbye could block on a
@@ -105,8 +114,9 @@ func prefaceError(ctx context.Context, err error, l *link) *Error {
 		e.Type = typeConnectTime
 	case errors.As(err, &alert) && alert.Op == "remote error" && l.Conn != l.beneath:
 		e.Type = typeTLS
-	case gone(err), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
+	case gone(err), l.over.Load():
 		e.Type = typeTerminated
 	}
+	// What is left is that x/net closed it for what it read.
 	return e
 }

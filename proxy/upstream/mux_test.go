@@ -382,7 +382,14 @@ func TestStreamLimits(t *testing.T) {
 		wantStats(t, p, 5, 5, 5, 20)
 	})
 	t.Run("one, and one connection", func(t *testing.T) {
-		cfg := h2c(serveFrames(t, maxStreams(1), (*framed).answerAll))
+		proceed := make(chan bool)
+		cfg := h2c(serveFrames(t, maxStreams(1), func(f *framed) {
+			s := f.request()
+			f.head(s, false, ":status: 200|content-length: 2")
+			<-proceed
+			f.data(s, true, "ok")
+			f.answerAll()
+		}))
 		cfg.MaxConnections = 1
 		p := pool(t, cfg)
 		a := get("/")
@@ -390,6 +397,7 @@ func TestStreamLimits(t *testing.T) {
 		if e := wantError(t, do(t, get("/"), p), "connection_limit_reached"); !e.Unsent {
 			t.Errorf("%+v", e)
 		}
+		close(proceed)
 		wantBody(t, a, "ok")
 		a.Close()
 		ask(t, p)

@@ -52,6 +52,9 @@ const maxLinks = 4
 func newStream(c *Call, p *Pool) *stream {
 	s := &stream{Call: c, p: p, hard: c.hard, index: -1}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if c.Request.ContentLength != 0 {
+		s.up = newUpload(s)
+	}
 	return s
 }
 
@@ -81,13 +84,12 @@ func (s *stream) exchange() *Error {
 	}
 }
 
-// prepareBody makes the upload, with what is at hand of it.
+// prepareBody fills the upload with what is at hand.
 func (s *stream) prepareBody() error {
 	r := &s.Request
-	if r.ContentLength == 0 {
+	if s.up == nil {
 		return nil
 	}
-	s.up = newUpload(s)
 	if r.Trailer != nil && r.ContentLength < 0 {
 		s.trailer = make(http.Header)
 	}

@@ -88,7 +88,9 @@ func (u *upload) again() bool {
 		return false
 	}
 	u.finish()
+	u.mu.Lock()
 	u.stopped, u.done = false, nil
+	u.mu.Unlock()
 	return true
 }
 
