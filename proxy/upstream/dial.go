@@ -42,6 +42,9 @@ func newTarget(cfg Config) (*target, error) {
 	if err != nil {
 		return nil, &ConfigError{"url", err}
 	}
+	if err := cfg.TLS.paired(); err != nil {
+		return nil, err
+	}
 	secure := strings.HasPrefix(cfg.URL, "https:")
 	switch cfg.Protocol {
 	case "", "http1":
@@ -114,13 +117,8 @@ func (s TLS) config(host string) (*tls.Config, error) {
 	if err := s.roots(c); err != nil {
 		return nil, &ConfigError{"tls.ca_file", err}
 	}
-	switch {
-	case s.CertFile == "" && s.KeyFile == "":
+	if s.CertFile == "" {
 		return c, nil
-	case s.CertFile == "":
-		return nil, &ConfigError{"tls.cert_file", errors.New("a client key without its certificate")}
-	case s.KeyFile == "":
-		return nil, &ConfigError{"tls.key_file", errors.New("a client certificate without its key")}
 	}
 	pair, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
 	var missing *os.PathError
@@ -132,6 +130,17 @@ func (s TLS) config(host string) (*tls.Config, error) {
 	}
 	c.Certificates = []tls.Certificate{pair}
 	return c, nil
+}
+
+// paired tells half a client certificate, also where no target asks for it.
+func (s TLS) paired() error {
+	switch {
+	case s.CertFile == "" && s.KeyFile != "":
+		return &ConfigError{"tls.cert_file", errors.New("a client key without its certificate")}
+	case s.CertFile != "" && s.KeyFile == "":
+		return &ConfigError{"tls.key_file", errors.New("a client certificate without its key")}
+	}
+	return nil
 }
 
 func (s TLS) roots(c *tls.Config) error {
