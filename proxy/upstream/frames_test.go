@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -277,4 +278,9 @@ func TestRequestFrames(t *testing.T) {
 		t.Errorf("got %s", s)
 	}
 	c.Close()
+}
+
+// setPings is for links that are opened from now on.
+func setPings(p *Pool, silence, patience time.Duration) {
+	p.mux.http.ReadIdleTimeout, p.mux.http.PingTimeout = silence, patience //lint:ignore SA1019 as in link.go
 }

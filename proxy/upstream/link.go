@@ -45,8 +45,13 @@ func (l *link) Close() error {
 	return err
 }
 
-// newHTTP2 returns what makes ClientConns for links.
-func newHTTP2(cfg Config) (*http2.Transport, error) {
+// A linkMaker makes the ClientConns of a pool's links.
+type linkMaker = http2.Transport
+
+// saysGoingAway reports whether the connection ended after a GOAWAY.
+func saysGoingAway(err error) bool { return errors.As(err, new(http2.GoAwayError)) }
+
+func newLinkMaker(cfg Config) (*linkMaker, error) {
 	// The windows can be set by way of a Transport of net/http only.
 	t, err := http2.ConfigureTransports(&http.Transport{
 		DisableCompression: true,

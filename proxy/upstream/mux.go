@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 const (
@@ -37,7 +35,7 @@ const (
 // A mux is what a pool has of HTTP/2: links, and the streams on them. All of it
 // is under Pool.mu but http, which has a lock of its own.
 type mux struct {
-	http    *http2.Transport
+	http    *linkMaker
 	links   []*link // the oldest first
 	dials   []*linkDial
 	streams []*stream // in flight, for the sweeper
@@ -47,7 +45,7 @@ type mux struct {
 }
 
 func newMux(cfg Config) (*mux, error) {
-	t, err := newHTTP2(cfg)
+	t, err := newLinkMaker(cfg)
 	if err != nil {
 		return nil, err
 	}

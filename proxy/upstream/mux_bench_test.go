@@ -10,14 +10,14 @@ import (
 // carriedTarget answers 13 bytes, or a MiB at /big.
 var carriedTarget = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/big" {
-		io.WriteString(w, big)
+		io.WriteString(w, mebibyte)
 		return
 	}
 	w.Header().Set("Content-Length", "13")
 	io.WriteString(w, "Hello, world!")
 })
 
-var big = strings.Repeat("x", 1<<20)
+var mebibyte = strings.Repeat("x", 1<<20)
 
 func benchCarrier(b *testing.B, c *Call, p *Pool) {
 	if err := c.Do(p); err != nil {

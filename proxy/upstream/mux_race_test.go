@@ -70,7 +70,6 @@ func TestStreamCancelRace(t *testing.T) {
 	if s := p.Stats(); s.InUse != 0 || s.Open != s.Idle || p.busy.Load() != 0 || len(p.mux.streams) != 0 {
 		t.Errorf("%+v", s)
 	}
-	p.mux.http.ReadIdleTimeout = time.Hour
 	c := get("/after")
 	must(t, c, p)
 	wantBody(t, c, "/after")

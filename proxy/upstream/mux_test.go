@@ -227,7 +227,7 @@ func TestSilence(t *testing.T) {
 			}
 			f.drain()
 		}, (*framed).answerAll)))
-		p.mux.http.ReadIdleTimeout, p.mux.http.PingTimeout = soon, soon
+		setPings(p, soon, soon)
 		c := get("/")
 		err := do(t, c, p)
 		if head {
@@ -253,7 +253,7 @@ func TestPingsKeepQuietLinks(t *testing.T) {
 		go func() { <-answer; f.answer(s) }()
 		f.drain()
 	})))
-	p.mux.http.ReadIdleTimeout, p.mux.http.PingTimeout = soon/10, patience
+	setPings(p, soon/10, patience)
 	c := get("/")
 	done := inFlight(c, p)
 	select {

@@ -92,12 +92,11 @@ func (s *stream) streamFailure(err error) *Error {
 // linkFailure is what befell the whole link.
 func (s *stream) linkFailure(err error) *Error {
 	var violation http2.ConnectionError
-	var goAway http2.GoAwayError
 	said := err.Error()
 	switch {
 	case said == saysLost:
 		return &Error{Type: typeReadTime, Err: errLostPing}
-	case errors.As(err, &goAway), gone(err):
+	case saysGoingAway(err), gone(err):
 		return s.broken(err)
 	case errors.As(err, &violation), errors.Is(err, http2.ErrFrameTooLarge):
 		return protocolError(err)

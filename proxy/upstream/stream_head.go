@@ -20,10 +20,8 @@ func (s *stream) request() *http.Request {
 	if s.p.target.tls != nil {
 		scheme = "https"
 	}
-	out := &http.Request{
-		Method: text.add(r.Method), Host: s.p.target.host,
-		Header: make(http.Header, len(r.Fields)+2), Trailer: s.trailer,
-	}
+	header := make(map[string][]string, len(r.Fields)+2) // by names in lower case
+	out := &http.Request{Method: text.add(r.Method), Host: s.p.target.host, Header: header, Trailer: s.trailer}
 	values := make([]string, len(r.Fields))
 	for i, f := range r.Fields {
 		name := text.lower(f.Name)
@@ -33,18 +31,18 @@ func (s *stream) request() *http.Request {
 		case "content-length", "connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade":
 		default:
 			values[i] = text.add(f.Value)
-			if have := out.Header[name]; have != nil {
-				out.Header[name] = append(have, values[i])
+			if have := header[name]; have != nil {
+				header[name] = append(have, values[i])
 			} else {
-				out.Header[name] = values[i : i+1 : i+1]
+				header[name] = values[i : i+1 : i+1]
 			}
 		}
 	}
-	if _, ok := out.Header["user-agent"]; !ok {
-		out.Header["user-agent"] = nil // or x/net makes one up
+	if _, ok := header["user-agent"]; !ok {
+		header["user-agent"] = nil // or x/net makes one up
 	}
 	if r.TrailersWanted {
-		out.Header["te"] = []string{"trailers"}
+		header["te"] = []string{"trailers"}
 	}
 	target := text.add(r.Target)
 	if strings.HasPrefix(target, "//") {
