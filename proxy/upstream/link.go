@@ -45,6 +45,20 @@ func (l *link) Close() error {
 	return err
 }
 
+// nudge has x/net look again at streams that wait to send a body: where a
+// response without a body has ended, it does not notice that they were
+// canceled. A request that is canceled before it is begun does that.
+func (l *link) nudge() {
+	if !l.cc.ReserveNewRequest() {
+		return // then others are at work on the link, and do so
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if r, err := http.NewRequestWithContext(ctx, "GET", "http://nudge/", nil); err == nil {
+		_, _ = l.cc.RoundTrip(r) // fails as it should
+	}
+}
+
 // A linkMaker makes the ClientConns of a pool's links.
 type linkMaker = http2.Transport
 

@@ -34,33 +34,55 @@ func await(t *testing.T, done <-chan error) (err error) {
 }
 
 // TestGoAway has a target say after two requests that it looks at the first
-// alone: the second may be sent elsewhere, and the first is answered.
+// alone, which it answers: the second goes to another link, if its body is
+// still to be had, and else may be sent elsewhere.
 func TestGoAway(t *testing.T) {
-	for _, code := range []http2.ErrCode{http2.ErrCodeNo, http2.ErrCodeEnhanceYourCalm} {
-		closed := make(chan bool)
-		p := pool(t, h2c(serveFrames(t, nil, func(f *framed) {
-			first := f.request()
-			f.request()
-			f.locked(func() { f.WriteGoAway(first, code, nil) })
-			f.answer(first)
-			f.drain()
-			close(closed)
-		}, (*framed).answerAll)))
-		a, b := get("/"), get("/")
-		first := inFlight(a, p)
-		eventually(t, "the first call is on its link", func() bool { return p.Stats().InUse == 1 && a.onLink() })
-		second := inFlight(b, p)
-		if e := wantError(t, await(t, second), "destination_unavailable"); !e.Unsent || e.Stale || e.Canceled {
-			t.Errorf("%+v", e)
-		}
-		if err := await(t, first); err != nil {
-			t.Fatal(err)
-		}
-		ask(t, p) // on another link
-		wantBody(t, a, "ok")
-		a.Close()
-		within(t, func() { <-closed })
-		wantIdle(t, p, 1)
+	for name, code := range map[string]http2.ErrCode{"GET": http2.ErrCodeNo, "at hand": http2.ErrCodeEnhanceYourCalm, "stream": http2.ErrCodeNo} {
+		t.Run(name, func(t *testing.T) {
+			closed := make(chan bool)
+			b, g := get("/"), newGate()
+			if name != "GET" {
+				b = post(strings.NewReader("body"), 4)
+				b.BodyAtHand = true
+			}
+			if name == "stream" {
+				b = post(g, 4)
+				b.Interrupt = g.interrupt
+			}
+			p := pool(t, h2c(serveFrames(t, nil, func(f *framed) {
+				first := f.request()
+				f.request()
+				if name == "stream" {
+					<-g.entered
+				}
+				f.locked(func() { f.WriteGoAway(first, code, nil) })
+				f.answer(first)
+				f.drain()
+				close(closed)
+			}, (*framed).answerAll)))
+			a := get("/")
+			first := inFlight(a, p)
+			eventually(t, "the first call is on its link", a.onLink)
+			err := await(t, inFlight(b, p))
+			if name == "stream" {
+				if e := wantError(t, err, "destination_unavailable"); !e.Unsent || e.Stale || e.Canceled {
+					t.Errorf("%+v", e)
+				}
+			} else if err != nil {
+				t.Error(err)
+			} else {
+				wantBody(t, b, "ok")
+			}
+			b.Close()
+			if err := await(t, first); err != nil {
+				t.Fatal(err)
+			}
+			ask(t, p) // on another link
+			wantBody(t, a, "ok")
+			a.Close()
+			within(t, func() { <-closed })
+			wantIdle(t, p, 1)
+		})
 	}
 }
 
@@ -77,9 +99,10 @@ func (c *Call) onLink() bool {
 	return s.index >= 0
 }
 
-// TestGoAwayBeforeAll has the first request of a link not looked at either.
+// TestGoAwayBeforeAll has the first request of every link not looked at. That is
+// tried a few times, and once where the target is said to be at fault.
 func TestGoAwayBeforeAll(t *testing.T) {
-	for _, code := range []http2.ErrCode{http2.ErrCodeNo, http2.ErrCodeInternal} {
+	for code, dials := range map[http2.ErrCode]int{http2.ErrCodeNo: maxLinks, http2.ErrCodeInternal: 1} {
 		p := pool(t, h2c(serveFrames(t, nil, func(f *framed) {
 			f.request()
 			f.locked(func() { f.WriteGoAway(0, code, nil) })
@@ -87,6 +110,9 @@ func TestGoAwayBeforeAll(t *testing.T) {
 		})))
 		if e := wantError(t, do(t, get("/"), p), "destination_unavailable"); !e.Unsent {
 			t.Errorf("%+v", e)
+		}
+		if s := p.Stats(); s.Dials != uint64(dials) {
+			t.Errorf("%v: %+v", code, s)
 		}
 	}
 }
@@ -135,6 +161,10 @@ func TestResets(t *testing.T) {
 			p := pool(t, h2c(serveFrames(t, nil, func(f *framed) {
 				f.answer(f.request())
 				s := f.request()
+				if x.unsent { // it is tried again
+					f.locked(func() { f.WriteRSTStream(s, x.code) })
+					s = f.request()
+				}
 				if x.head {
 					f.head(s, false, ":status: 200")
 					f.data(s, false, "some")
@@ -156,8 +186,26 @@ func TestResets(t *testing.T) {
 			}
 			c.Close()
 			ask(t, p)
-			wantStats(t, p, 1, 1, 1, 2)
+			if s := p.Stats(); s.Dials != 1 || s.Open != 1 {
+				t.Errorf("%+v", s)
+			}
 		})
+	}
+}
+
+// TestRefusedOnce has a target refuse a stream and then take it.
+func TestRefusedOnce(t *testing.T) {
+	for _, c := range []*Call{get("/"), post(strings.NewReader("body"), 4)} {
+		c.BodyAtHand = true
+		p := pool(t, h2c(serveFrames(t, nil, func(f *framed) {
+			s := f.request()
+			f.locked(func() { f.WriteRSTStream(s, http2.ErrCodeRefusedStream) })
+			f.answerAll()
+		})))
+		must(t, c, p)
+		wantBody(t, c, "ok")
+		c.Close()
+		wantIdle(t, p, 1)
 	}
 }
 
@@ -335,6 +383,25 @@ func TestWindowStallAfterHead(t *testing.T) {
 			wantIdle(t, p, 1)
 		})
 	}
+}
+
+// TestWindowStallWithoutBody has the target answer without a body while it
+// opens no window for the request's, and say nothing more: the stream ends all
+// the same.
+func TestWindowStallWithoutBody(t *testing.T) {
+	reset := make(chan http2.ErrCode, 1)
+	p := pool(t, h2c(serveFrames(t, []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 10}}, func(f *framed) {
+		f.head(f.request(), true, ":status: 204")
+		_, code := f.reset()
+		reset <- code
+		f.answerAll()
+	})))
+	c := post(zeros{}, -1)
+	must(t, c, p)
+	wantBody(t, c, "")
+	within(t, func() { c.Close(); <-reset })
+	ask(t, p)
+	wantIdle(t, p, 1)
 }
 
 // TestStuckLink has a target stop reading at all, with windows so large that

@@ -46,7 +46,8 @@ type stream struct {
 	hangups  sync.WaitGroup
 }
 
-// maxLinks is how many links are tried that turn out to be closing.
+// maxLinks is how many links are tried that turn out to be closing, where the
+// request's body is still to be had.
 const maxLinks = 4
 
 func newStream(c *Call, p *Pool) *stream {
@@ -76,12 +77,19 @@ func (s *stream) exchange() *Error {
 		if err == nil {
 			return nil
 		}
-		if unusable(err) && tries < maxLinks && s.up.again() {
+		failure := s.failure(err)
+		if tries < maxLinks && again(failure, tries) && s.up.again() {
 			s.part()
 			continue
 		}
-		return s.failure(err)
+		return failure
 	}
+}
+
+// again reports whether a failed try is no news to the caller: the link was
+// closing, or the target refused the stream, once.
+func again(e *Error, tries int) bool {
+	return e.Err == errClosing || e.Err == errGoingAway || e.Err == errRefused && tries == 1
 }
 
 // prepareBody fills the upload with what is at hand.
@@ -282,6 +290,9 @@ func (s *stream) close() {
 	s.up.finish()
 	if s.response != nil {
 		s.response.Body.Close()
+		if !s.sent() {
+			s.link.nudge()
+		}
 	}
 	s.hangups.Wait()
 	s.cancel()

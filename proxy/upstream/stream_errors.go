@@ -25,14 +25,11 @@ const (
 var (
 	errRefused   = errors.New("the target refused the stream without looking at it")
 	errGoingAway = errors.New("the target closed the connection to new streams before it looked at this one")
+	errClosing   = errors.New("the connection was closing")
+	errDenied    = errors.New("the target closed the connection, for an error, to its first stream")
 	errLostPing  = errors.New("the target answers nothing more, pings included")
 	errTooLong   = errors.New("response body longer than its Content-Length")
 )
-
-// unusable reports whether the link was closing, so that x/net did nothing.
-func unusable(err error) bool {
-	return err.Error() == saysUnusable || err.Error() == saysNeverUsable
-}
 
 // failure says what err, met on the stream, means. Who ended the call on
 // purpose comes before what the link said then.
@@ -81,10 +78,12 @@ func (s *stream) streamFailure(err error) *Error {
 		return protocolError(err)
 	case said == saysTooLong:
 		return protocolError(errTooLong)
-	case said == saysGoAway, strings.HasPrefix(said, saysGoAwayError):
+	case said == saysGoAway:
 		return &Error{Type: typeUnavailable, Unsent: true, Err: errGoingAway}
-	case unusable(err):
-		return &Error{Type: typeTerminated, Unsent: true, Err: err}
+	case strings.HasPrefix(said, saysGoAwayError):
+		return &Error{Type: typeUnavailable, Unsent: true, Err: errDenied}
+	case said == saysUnusable, said == saysNeverUsable:
+		return &Error{Type: typeTerminated, Unsent: true, Err: errClosing}
 	}
 	return nil
 }

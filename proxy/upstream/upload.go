@@ -20,6 +20,7 @@ type upload struct {
 	mu      sync.Mutex
 	cond    sync.Cond
 	data    []byte // read and not yet taken
+	atHand  []byte // the beginning of the body, which data was at first
 	end     error  // what comes behind data, once body is at its end
 	wanted  bool   // the stream has asked: before that body is not touched
 	reading bool   // the goroutine is inside body.Read
@@ -76,20 +77,21 @@ func (u *upload) stop() {
 	u.cond.Broadcast()
 }
 
-// again makes an upload that a stream has closed unread good for another.
+// again makes an upload that a stream is done with good for another, and
+// reports whether it can: the body is at hand, or nobody has asked for it.
 func (u *upload) again() bool {
 	if u == nil {
 		return true
 	}
 	u.mu.Lock()
-	wanted := u.wanted
+	lost := u.wanted && u.done != nil
 	u.mu.Unlock()
-	if wanted {
+	if lost {
 		return false
 	}
 	u.finish()
 	u.mu.Lock()
-	u.stopped, u.done = false, nil
+	u.data, u.stopped, u.done = u.atHand, false, nil
 	u.mu.Unlock()
 	return true
 }
@@ -136,6 +138,7 @@ func (u *upload) fill() error {
 		}
 		u.end = err
 	}
+	u.atHand = u.data
 	return nil
 }
 
