@@ -391,7 +391,10 @@ func TestWindowStallAfterHead(t *testing.T) {
 func TestWindowStallWithoutBody(t *testing.T) {
 	reset := make(chan http2.ErrCode, 1)
 	p := pool(t, h2c(serveFrames(t, []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 10}}, func(f *framed) {
-		f.head(f.request(), true, ":status: 204")
+		stream := f.request()
+		for _, data := f.next().(*http2.DataFrame); !data; _, data = f.next().(*http2.DataFrame) {
+		}
+		f.head(stream, true, ":status: 204")
 		_, code := f.reset()
 		reset <- code
 		f.answerAll()
