@@ -562,3 +562,49 @@ func TestConformRefused(t *testing.T) {
 		wantStats(t, p, 0, 0, 1, 0)
 	}
 }
+
+// TestConformTime has time pass that is not the target's, and a call outlive
+// the deadline it began with.
+func TestConformTime(t *testing.T) {
+	conform(t, func(t *testing.T, start func(Config, http.HandlerFunc) *Pool) {
+		proceed := make(chan bool)
+		p := start(Config{Header: time.Hour, Idle: time.Hour}, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "4")
+			io.WriteString(w, "so")
+			w.(http.Flusher).Flush()
+			select {
+			case <-proceed:
+				io.WriteString(w, "me")
+			case <-r.Context().Done():
+			}
+		})
+		later := func() { p.expire(p.t.now() + int64(2*time.Hour)) }
+		c := get("/")
+		must(t, c, p)
+		later() // the caller comes back to Read late
+		b := make([]byte, 2)
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+		later()
+		proceed <- true
+		wantBody(t, c, "me")
+		later()
+		must(t, c, p) // closes what came before
+		c.Extend(time.Now().Add(-time.Second))
+		_, err := body(t, c)
+		wantError(t, err, "connection_read_timeout")
+		c.Close()
+		c.Extend(time.Time{})
+		c.Reset()
+		if c.Request.Method != nil || c.Response.Fields != nil || c.Status != 0 {
+			t.Error("not reset")
+		}
+		if _, err := c.Read(b); err == nil {
+			t.Error("a closed call is read")
+		}
+		if _, whole := c.Buffered(); whole {
+			t.Error("a closed call has a body")
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -184,6 +185,13 @@ func TestHeads(t *testing.T) {
 			f.head(s, true, ":status: 200|a: "+strings.Repeat("x", 10000)+strings.Repeat("|a: "+strings.Repeat("y", 4000), 15))
 		},
 			"http_response_header_section_size", ""},
+		{"more than 256 KiB", "GET", func(f *framed, s uint32) {
+			f.head(s, true, ":status: 200"+strings.Repeat("|a: "+strings.Repeat("y", 4000), 80))
+		},
+			"http_response_header_section_size", ""},
+		{"interim of more than 256 KiB", "GET", func(f *framed, s uint32) {
+			f.head(s, false, ":status: 103"+strings.Repeat("|a: "+strings.Repeat("y", 4000), 80))
+		}, "http_response_header_section_size", ""},
 		{"DATA first", "GET", func(f *framed, s uint32) { f.data(s, true, "x") }, "http_protocol_error", ""},
 		{"DATA for HEAD", "HEAD", func(f *framed, s uint32) { f.head(s, false, ":status: 200"); f.data(s, true, "x") }, "", ""},
 		{"DATA behind a 204", "GET", func(f *framed, s uint32) { f.head(s, false, ":status: 204"); f.data(s, true, "x") }, "", ""},
@@ -283,4 +291,60 @@ func TestRequestFrames(t *testing.T) {
 // setPings is for links that are opened from now on.
 func setPings(p *Pool, silence, patience time.Duration) {
 	p.mux.http.ReadIdleTimeout, p.mux.http.PingTimeout = silence, patience //lint:ignore SA1019 as in link.go
+}
+
+// TestWordsOfHTTP2 holds x/net to what it says of a connection that takes
+// nothing more.
+func TestWordsOfHTTP2(t *testing.T) {
+	for want, spoil := range map[string]func(l *link){
+		saysUnusable:    func(l *link) { l.cc.SetDoNotReuse() },
+		saysNeverUsable: func(l *link) { l.cc.Close() },
+	} {
+		p := pool(t, h2c(serveFrames(t, nil, (*framed).answerAll)))
+		l, limit, err := p.openLink(t.Context())
+		if err != nil || limit == 0 {
+			t.Fatal(limit, err)
+		}
+		spoil(l)
+		r, _ := http.NewRequest("GET", "http://h/", nil)
+		if _, err := l.cc.RoundTrip(r); err == nil || err.Error() != want {
+			t.Errorf("it says %v; want %s", err, want)
+		}
+		l.cc.Close()
+	}
+}
+
+// TestClosingLink has a call meet a link that closes between the two moments
+// when it is chosen and used: the call takes another.
+func TestClosingLink(t *testing.T) {
+	p := pool(t, h2c(serveFrames(t, nil, (*framed).answerAll)))
+	ask(t, p)
+	for _, c := range []*Call{get("/"), post(strings.NewReader("body"), 4)} {
+		p.mu.Lock()
+		c.Request.Deadline = time.Now().Add(patience)
+		cc := p.mux.links[0].cc
+		p.mu.Unlock()
+		s := newStream(c, p)
+		l, _, err := p.reserve(s)
+		if err != nil || l == nil {
+			t.Fatal(l, err)
+		}
+		cc.SetDoNotReuse()
+		p.leave(s, l)
+		must(t, c, p)
+		wantBody(t, c, "ok")
+		c.Close()
+	}
+	eventually(t, "the links are gone or unused", func() bool { return p.Stats().InUse == 0 })
+}
+
+// TestRequestTooLarge has a target that takes small heads only.
+func TestRequestTooLarge(t *testing.T) {
+	p := pool(t, h2c(serveFrames(t, []http2.Setting{{ID: http2.SettingMaxHeaderListSize, Val: 200}}, (*framed).answerAll)))
+	c := get("/" + strings.Repeat("x", 100))
+	if e := wantError(t, do(t, c, p), "http_request_error"); !e.Unsent || e.RequestBody {
+		t.Errorf("%+v", e)
+	}
+	ask(t, p)
+	wantIdle(t, p, 1)
 }

@@ -16,7 +16,6 @@ const (
 	saysNeverUsable = "http2: client conn could not be established"
 	saysLost        = "http2: client connection lost"
 	saysHeadSize    = "http2: response header list larger than advertised limit"
-	saysInterimSize = "header list too large"
 	saysTooLong     = "net/http: server replied with more than declared Content-Length; truncated"
 	saysReset       = "received from peer"
 	saysRequest     = "http2: " // and what of the request cannot be sent
@@ -71,8 +70,7 @@ func (s *stream) streamFailure(err error) *Error {
 			return &Error{Type: typeUnavailable, Unsent: true, Err: errRefused}
 		}
 		return s.broken(err)
-	case errors.As(err, &reset) && reset.Cause != nil &&
-		(reset.Cause.Error() == saysHeadSize || reset.Cause.Error() == saysInterimSize):
+	case errors.As(err, &reset) && reset.Cause != nil && reset.Cause.Error() == saysHeadSize:
 		return protocolError(errHeadSize)
 	case errors.As(err, &reset):
 		return protocolError(err)
