@@ -142,6 +142,17 @@ func (x *Exchange) upstreamFields(authority string) []Field {
 	return x.out
 }
 
+// wantsTrailers reports whether the client understands trailer fields. TE ends
+// at this hop, so a target that speaks HTTP/2 is told anew.
+func (x *Exchange) wantsTrailers() bool {
+	for i := range x.Request.Fields {
+		if f := &x.Request.Fields[i]; equalFold(f.Name, "TE") && listed(view(f.Value), raw("trailers")) {
+			return true
+		}
+	}
+	return false
+}
+
 // connectionOptions returns what Connection names, "" where it names no field.
 func connectionOptions(r *Request) string {
 	all := ""

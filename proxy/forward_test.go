@@ -218,3 +218,26 @@ func TestInterleave(t *testing.T) {
 		t.Errorf("order %s, want aabacaa", order)
 	}
 }
+
+func TestTrailersAreWanted(t *testing.T) {
+	for _, c := range []struct {
+		in   []string
+		want bool
+	}{
+		{nil, false},
+		{[]string{"TE: trailers", "Connection: TE"}, true},
+		{[]string{"te: deflate;q=0.5, Trailers"}, true},
+		{[]string{"TE: gzip", "TE: trailers"}, true},
+		{[]string{"TE: gzip"}, false},
+		{[]string{"TE: trailers;q=0"}, false},
+		{[]string{"X-TE: trailers"}, false},
+	} {
+		x := exchangeOf("192.0.2.1", "", c.in...)
+		if got := x.wantsTrailers(); got != c.want {
+			t.Errorf("%q: %v", c.in, got)
+		}
+		if s := lines(x.upstreamFields("a")); strings.Contains(strings.ToLower(s), "\nte:") {
+			t.Errorf("TE was passed on: %s", s)
+		}
+	}
+}

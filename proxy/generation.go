@@ -66,6 +66,9 @@ type SpecError struct {
 func (e *SpecError) Error() string { return e.Path + ": " + e.Err.Error() }
 func (e *SpecError) Unwrap() error { return e.Err }
 
+// same reports whether other is this fault, found again.
+func (e *SpecError) same(other error) bool { return other.Error() == e.Error() }
+
 // below extends a YAML path by a key, quoted where it could be taken for more
 // than one.
 func below(path, key string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ type httpBackend struct {
 	schedule []*target // in the order they are picked, weights interleaved
 	next     atomic.Uint64
 	lookup   func(string) Backend
+	http2    bool // what targets speak
 }
 
 type target struct {
@@ -44,7 +46,7 @@ func newHTTP(s Setup) (Backend, error) {
 	if err := s.Decode(&spec); err != nil {
 		return nil, err
 	}
-	b := &httpBackend{spec: spec, name: s.Name, lookup: s.Lookup}
+	b := &httpBackend{spec: spec, name: s.Name, lookup: s.Lookup, http2: spec.Transport.Protocol != "http1"}
 	if name := spec.Fallback.Backend; name != "" {
 		s.Refer("fallback.backend", name)
 		if name == s.Name {
@@ -61,7 +63,9 @@ func newHTTP(s Setup) (Backend, error) {
 	for i, t := range spec.Targets {
 		one, err := b.newTarget(s, t)
 		if err != nil {
-			faults = append(faults, &SpecError{fmt.Sprintf("targets[%d].url", i), err})
+			if fault := targetFault(i, err); !slices.ContainsFunc(faults, fault.same) {
+				faults = append(faults, fault)
+			}
 			continue
 		}
 		b.targets = append(b.targets, one)
@@ -74,12 +78,26 @@ func newHTTP(s Setup) (Backend, error) {
 	return b, nil
 }
 
+// targetFault says where in the backend's keys the fault of target i lies.
+func targetFault(i int, err error) *SpecError {
+	place := fmt.Sprintf("targets[%d].url", i)
+	var fault *upstream.ConfigError
+	if errors.As(err, &fault) && strings.HasPrefix(fault.Key, "tls.") {
+		place = "transport." + fault.Key
+	}
+	return &SpecError{place, err}
+}
+
 func (b *httpBackend) newTarget(s Setup, t Target) (*target, error) {
 	timeouts, tr := b.spec.Timeouts, b.spec.Transport
 	pool, err := s.Transport.Pool(upstream.Config{
 		URL: t.URL, Connect: timeouts.Connect, Header: timeouts.ResponseHeader, Idle: timeouts.Idle,
 		PoolIdle: tr.IdleTimeout, MaxConnections: tr.MaxConnections, IdleConnections: tr.IdleConnections,
-		TLS: upstream.TLS{ServerName: tr.TLS.ServerName, CAFile: tr.TLS.CAFile, Insecure: tr.TLS.InsecureSkipVerify},
+		Protocol: tr.Protocol,
+		TLS: upstream.TLS{
+			ServerName: tr.TLS.ServerName, CAFile: tr.TLS.CAFile, Insecure: tr.TLS.InsecureSkipVerify,
+			CertFile: tr.TLS.CertFile, KeyFile: tr.TLS.KeyFile,
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -273,6 +291,9 @@ func (b *httpBackend) prepare(x *Exchange, t *target) {
 		c.Request.Trailer, c.Interrupt = r.Trailer, r.interrupt
 	}
 	c.Upgrade = r.Upgrade
+	if b.http2 {
+		c.TrailersWanted = x.wantsTrailers()
+	}
 	c.Deadline = earlier(x.deadline, b.end(x))
 }
 
@@ -291,13 +312,21 @@ func (b *httpBackend) answer(x *Exchange) {
 	c.Extend(b.end(x)) // the route's time-out is over with the head
 	r.Status = c.Status
 	r.Header.Fields = append(r.Header.Fields[:0], c.Response.Fields...)
-	r.Header.Add("Via", viaOf("1.1"))
+	r.Header.Add("Via", viaOf(b.version()))
 	r.ContentLength = c.Response.ContentLength
 	if r.Status == 101 {
 		r.Tunnel = x.tunnel(b.spec.Timeouts.Idle)
 		return
 	}
 	r.Body = c
+}
+
+// version is that of the targets' protocol, as Via has it.
+func (b *httpBackend) version() string {
+	if b.http2 {
+		return "2"
+	}
+	return "1.1"
 }
 
 // fallsBack reports whether a failed attempt lets the fallback answer: no

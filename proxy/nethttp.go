@@ -25,16 +25,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.sendHTTP(w, x)
 }
 
-// RefuseHTTP is Refuse for a request over net/http's face.
-func (p *Proxy) RefuseHTTP(w http.ResponseWriter, r *http.Request, status int, reason string) {
-	x := p.beginHTTP(r)
-	if x.gen = p.gen.Load(); x.gen != nil {
-		x.identify()
-	}
-	p.answer(x, refusal(status, reason))
-	p.sendHTTP(w, x)
-}
-
 // beginHTTP reads a request's head into an exchange.
 func (p *Proxy) beginHTTP(from *http.Request) *Exchange {
 	x := p.open()

@@ -76,7 +76,9 @@ func upstreamProblem(u *upstream.Error) *Problem {
 		p.Status, p.Detail, p.RetryAfter = 503, "the backend has no connection to spare", time.Second
 	case u.Timeout():
 		p.Status, p.Detail = 504, "the backend did not answer in time"
-	case u.Type == "http_protocol_error", u.Type == "http_response_header_section_size", u.Type == "http_upgrade_failed":
+	case u.Type == "http_upgrade_failed":
+		p.Detail = "the backend does not take upgrades"
+	case u.Type == "http_protocol_error", u.Type == "http_response_header_section_size":
 		p.Detail = "the backend's response was broken"
 	case u.Type == "http_response_incomplete", u.Type == "connection_terminated":
 		p.Detail = "the backend closed the connection"

@@ -15,7 +15,13 @@ func (p *Proxy) Refuse(dst []byte, client netip.AddrPort, status int, reason str
 	if x.gen = p.gen.Load(); x.gen != nil {
 		x.identify()
 	}
-	problem := refusal(status, reason)
+	problem := &Problem{Status: status, Detail: reason, Type: "http_request_error"}
+	switch status {
+	case 405:
+		problem.Allow = methods[:len(methods)-3] // neither CONNECT, TRACE nor what is made up
+	case 503:
+		problem.Type, problem.RetryAfter = "connection_limit_reached", time.Second
+	}
 	x.err, x.problem = problem, problem.Type
 	problem.write(x)
 	body := x.Response.Body.(*memoryBody).all
@@ -26,16 +32,4 @@ func (p *Proxy) Refuse(dst []byte, client netip.AddrPort, status int, reason str
 	dst = append(appendHead(dst, &x.Response), body...)
 	p.finish(x)
 	return dst
-}
-
-// refusal is the problem of a request that never became an exchange.
-func refusal(status int, reason string) *Problem {
-	problem := &Problem{Status: status, Detail: reason, Type: "http_request_error"}
-	switch status {
-	case 405:
-		problem.Allow = methods[:len(methods)-3] // neither CONNECT, TRACE nor what is made up
-	case 503:
-		problem.Type, problem.RetryAfter = "connection_limit_reached", time.Second
-	}
-	return problem
 }

@@ -90,18 +90,20 @@ type Timeouts struct {
 
 // Transport is how targets are spoken to.
 type Transport struct {
-	Protocol        string        `yaml:"protocol" enum:"http1" doc:"http1"`
-	MaxConnections  int           `yaml:"max_connections" min:"0" doc:"a target; 0: unbounded"`
+	Protocol        string        `yaml:"protocol" enum:"http1|h2|h2c" doc:"what targets speak; h2: HTTP/2 over TLS, for https:// targets; h2c: HTTP/2 without, for http:// and unix: ones; neither takes upgrades (WebSocket)"`
+	MaxConnections  int           `yaml:"max_connections" min:"0" doc:"a target; 0: unbounded; with HTTP/2 another is opened when the others have 100 requests each, or what the target allows"`
 	IdleConnections int           `yaml:"idle_connections" min:"0" doc:"kept unused for each target"`
 	IdleTimeout     time.Duration `yaml:"idle_timeout" doc:"how long they are kept; shorter than the target keeps them"`
 	TLS             TargetTLS     `yaml:"tls" doc:"for https targets"`
 }
 
-// TargetTLS is how a target's certificate is verified.
+// TargetTLS is how a target's certificate is verified, and what it is shown.
 type TargetTLS struct {
 	ServerName         string `yaml:"server_name" doc:"name to ask for and to verify; empty: the target's host"`
 	CAFile             string `yaml:"ca_file" doc:"PEM file of the authorities to trust; empty: the system's"`
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify" doc:"verify nothing"`
+	CertFile           string `yaml:"cert_file" doc:"PEM file of the certificate for targets that ask for one, its chain behind it; with key_file"`
+	KeyFile            string `yaml:"key_file" doc:"PEM file of its key"`
 }
 
 // Fallback answers when no target can: a backend, or else a status and a body.

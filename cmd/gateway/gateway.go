@@ -171,7 +171,7 @@ func (g *gateway) fail(err error) {
 func (g *gateway) handlers() listen.Handlers {
 	return listen.Handlers{
 		Handle: g.proxy.Handle, Expect: g.proxy.Expect,
-		// HTTP: g.proxy, once it is an http.Handler; until then nobody is offered HTTP/2.
+		HTTP: g.proxy,
 		Reject: func(dst []byte, client netip.AddrPort, v *listen.Violation) []byte {
 			return g.proxy.Refuse(dst, client, v.Status, v.Reason)
 		},

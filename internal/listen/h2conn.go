@@ -221,8 +221,8 @@ func (h *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the connection has ended
 	}
 	defer h.end(st)
-	if fields := countFields(r.Header); fields > maxFields {
-		st.refuse(r, errFieldCount)
+	if v := vet(r); v != nil {
+		st.refuse(r, v)
 		return
 	}
 	if h.secure == nil && h.s.limits.Load().RedirectHTTPS {
@@ -230,13 +230,6 @@ func (h *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.s.handlers.HTTP.ServeHTTP(st, r)
-}
-
-func countFields(header http.Header) (n int) {
-	for _, values := range header {
-		n += len(values)
-	}
-	return n
 }
 
 func (h *h2Conn) begin(st *h2Stream) bool {

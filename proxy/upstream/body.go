@@ -1,25 +1,12 @@
 package upstream
 
-import (
-	"io"
-	"sync"
-)
+import "io"
 
-const (
-	copyBuffer = 32 << 10
-	// relayMin is from how many bytes on it pays to have the kernel move them.
-	relayMin = 64 << 10
-)
+// relayMin is from how many bytes on it pays to have the kernel move them.
+const relayMin = 64 << 10
 
-var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
-
-// Buffered returns the whole response body without copying it, if its length
-// is known and all of it has come with the head; an empty body always has. It
-// takes nothing away: Read would give the same bytes. They live until the call
-// is closed, and Close then pools the connection.
-func (c *Call) Buffered() ([]byte, bool) {
+func (c *wire) buffered() ([]byte, bool) {
 	switch {
-	case c.pool == nil || c.err != nil:
 	case c.mode == bodyNone:
 		return nil, true
 	case c.mode == bodyLength && c.rest <= int64(c.w-c.r):
@@ -29,19 +16,7 @@ func (c *Call) Buffered() ([]byte, bool) {
 	return nil, false
 }
 
-// Read reads the response body, without its chunked coding. It returns io.EOF
-// at the end of the body, and an *Error of type http_response_incomplete when
-// the connection ends before it, connection_read_timeout when nothing came for
-// Config.Idle or the call's deadline passed.
-func (c *Call) Read(p []byte) (int, error) {
-	switch {
-	case c.err != nil:
-		return 0, c.err
-	case c.pool == nil:
-		return 0, errClosed
-	case len(p) == 0:
-		return 0, nil
-	}
+func (c *wire) read(p []byte) (int, error) {
 	switch c.mode {
 	case bodyLength:
 		return c.readLength(p)
@@ -53,11 +28,7 @@ func (c *Call) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// Trailers returns the trailer section, once Read has returned io.EOF or
-// WriteTo has returned.
-func (c *Call) Trailers() []Field { return c.Response.Trailer }
-
-func (c *Call) readLength(p []byte) (int, error) {
+func (c *wire) readLength(p []byte) (int, error) {
 	if c.rest == 0 {
 		return 0, io.EOF
 	}
@@ -74,7 +45,7 @@ func (c *Call) readLength(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *Call) readToEnd(p []byte) (int, error) {
+func (c *wire) readToEnd(p []byte) (int, error) {
 	if n := c.takeBuffered(p); n > 0 {
 		return n, nil
 	}
@@ -91,7 +62,7 @@ func (c *Call) readToEnd(p []byte) (int, error) {
 
 // readChunked decodes what is buffered into p, or reads into p and decodes
 // where it lies, which always uses up what was read.
-func (c *Call) readChunked(p []byte) (int, error) {
+func (c *wire) readChunked(p []byte) (int, error) {
 	for !c.chunks.done() {
 		src, buffered := c.in[c.r:c.w], c.r < c.w
 		if !buffered {
@@ -117,7 +88,7 @@ func (c *Call) readChunked(p []byte) (int, error) {
 
 // dechunk decodes src into p, which may be the same memory. An error is that of
 // all later reads too.
-func (c *Call) dechunk(p, src []byte) (put, took int, err error) {
+func (c *wire) dechunk(p, src []byte) (put, took int, err error) {
 	put, took, err = c.chunks.decode(p, src)
 	if err != nil {
 		c.err = protocolError(err)
@@ -130,14 +101,14 @@ func (c *Call) dechunk(p, src []byte) (put, took int, err error) {
 	return put, took, nil
 }
 
-func (c *Call) takeBuffered(p []byte) int {
+func (c *wire) takeBuffered(p []byte) int {
 	n := copy(p, c.in[c.r:c.w])
 	c.r += n
 	return n
 }
 
 // receive reads from the connection, at least one byte or an error.
-func (c *Call) receive(p []byte) (int, error) {
+func (c *wire) receive(p []byte) (int, error) {
 	cn := c.conn
 	at := c.until(c.pool.cfg.Idle)
 	cn.head.set(at)
@@ -150,32 +121,21 @@ func (c *Call) receive(p []byte) (int, error) {
 }
 
 // bodyError makes err that of all later reads.
-func (c *Call) bodyError(err error) error {
+func (c *wire) bodyError(err error) error {
 	c.err = c.failure(err)
 	return c.err
 }
 
-type flusher interface{ Flush() error }
-
-// WriteTo writes the rest of the response body to w. A body of known length
-// that comes over plain TCP is given to w's ReadFrom, if it has one, in a form
-// that net.TCPConn moves without copying (splice). A body of unknown length is
-// flushed after each read if w has a Flush method that returns an error.
-//
-// An *Error is the target's fault, or Cancel's; any other error is w's. Time
-// runs only while the target is waited for: a w that blocks is its owner's to
-// bound, and to make return after Cancel.
-func (c *Call) WriteTo(w io.Writer) (int64, error) {
-	var flush flusher
-	if c.Response.ContentLength < 0 {
-		flush, _ = w.(flusher)
-	}
+func (c *wire) writeTo(w io.Writer, flush flusher) (int64, error) {
 	written, err := c.writeBuffered(w, flush)
 	if err != nil {
 		return written, err
 	}
-	if c.pool != nil && c.mode == bodyLength && c.rest >= relayMin && c.err == nil && c.conn.tcp != nil {
-		if to, ok := w.(io.ReaderFrom); ok {
+	if c.mode == bodyLength && c.err == nil {
+		if c.rest == 0 {
+			return written, nil
+		}
+		if to, ok := w.(io.ReaderFrom); ok && c.rest >= relayMin && c.conn.tcp != nil {
 			n, err := c.relay(to)
 			return written + n, err
 		}
@@ -183,34 +143,10 @@ func (c *Call) WriteTo(w io.Writer) (int64, error) {
 	return c.copy(w, flush, written)
 }
 
-// copy writes what Read returns to w.
-func (c *Call) copy(w io.Writer, flush flusher, written int64) (int64, error) {
-	if c.mode == bodyLength && c.rest == 0 && c.err == nil {
-		return written, nil
-	}
-	buf := copyBuffers.Get().(*[copyBuffer]byte)
-	defer copyBuffers.Put(buf)
-	for {
-		n, err := c.Read(buf[:])
-		if n > 0 {
-			m, err := writeFlush(w, flush, buf[:n])
-			if written += int64(m); err != nil {
-				return written, err
-			}
-		}
-		if err == io.EOF {
-			return written, nil
-		}
-		if err != nil {
-			return written, err
-		}
-	}
-}
-
 // writeBuffered writes what came with the head straight from the buffer.
-func (c *Call) writeBuffered(w io.Writer, flush flusher) (int64, error) {
+func (c *wire) writeBuffered(w io.Writer, flush flusher) (int64, error) {
 	b := c.in[c.r:c.w]
-	if c.pool == nil || c.err != nil || len(b) == 0 {
+	if c.err != nil || len(b) == 0 {
 		return 0, nil
 	}
 	switch c.mode {
@@ -233,15 +169,4 @@ func (c *Call) writeBuffered(w io.Writer, flush flusher) (int64, error) {
 	}
 	n, err := writeFlush(w, flush, b)
 	return int64(n), err
-}
-
-func writeFlush(w io.Writer, flush flusher, b []byte) (int, error) {
-	n, err := w.Write(b)
-	if err == nil && n < len(b) {
-		err = io.ErrShortWrite
-	}
-	if err == nil && flush != nil {
-		err = flush.Flush()
-	}
-	return n, err
 }

@@ -1,8 +1,8 @@
 package upstream
 
 import (
-	"context"
 	"io"
+	"net"
 	"sync"
 	"time"
 )
@@ -22,27 +22,39 @@ type Call struct {
 	Request
 	Response
 
-	pool   *Pool
-	hard   int64 // Request.Deadline in terms of Transport.now
-	in     []byte
-	r, w   int // of in: what is read and not yet used
-	out    []byte
-	head   head
-	final  bool // the final head is read
-	mode   int  // how the response body is framed
-	rest   int64
-	excess bool // bytes came after the end of the response
-	chunks dechunker
-	from   io.LimitedReader // of a relay
-	err    error            // of the body, for every later Read
-	sender sender
+	pool *Pool
+	via  carrier // set while pool is
+	hard int64   // Request.Deadline in terms of Transport.now
+	err  error   // of the body, for every later Read
+	wire wire
 
-	mu         sync.Mutex
-	state      int
-	conn       *conn
-	canceled   error // by Cancel
-	aborted    bool  // conn's deadlines are in the past
-	cancelDial context.CancelFunc
+	mu       sync.Mutex // guards via against Cancel as well
+	state    int
+	canceled error // by Cancel
+}
+
+// A carrier takes a call to its target and the answer back. There are two: a
+// wire, which is one connection of HTTP/1, and a stream, which is one of many
+// on a connection of HTTP/2. They have what the call needs of its protocol;
+// what the caller sees, and whether it was canceled, is the Call's own.
+type carrier interface {
+	// exchange sends the request and returns with the final head in Response.
+	exchange() *Error
+	// unsent reports whether no byte of the request can have reached the target.
+	unsent() bool
+	// sent is Call.RequestSent.
+	sent() bool
+	// read is Call.Read before the first error.
+	read(p []byte) (int, error)
+	writeTo(w io.Writer, flush flusher) (int64, error)
+	buffered() ([]byte, bool)
+	upgraded() (net.Conn, []byte)
+	// abortLocked makes whatever waits for the target return, and does not
+	// wait itself. Call.mu is held.
+	abortLocked()
+	// close ends the call, with Call.closeLocked, and gives back to the pool
+	// what the carrier had of it.
+	close()
 }
 
 // States of a Call, for Cancel.
@@ -50,11 +62,6 @@ const (
 	stateFresh  = iota // Cancel will stop the Do to come
 	stateOpen          // Cancel aborts
 	stateClosed        // Cancel does nothing
-)
-
-const (
-	initialBuffer = 8 << 10
-	keptBuffer    = 16 << 10 // larger buffers are not kept for the next call
 )
 
 // Do sends Request to a connection of p and returns once the final response
@@ -67,35 +74,29 @@ func (c *Call) Do(p *Pool) error {
 	}
 	err := c.begin(p)
 	if err == nil {
-		err = c.exchange()
+		err = c.via.exchange()
 	}
 	if err != nil {
-		err.Unsent = err.Unsent || !c.sender.wrote.Load()
-		c.Close()
+		via := c.via
+		c.Close() // whatever was still writing has come to its end then
+		err.Unsent = err.Unsent || via.unsent()
 		return err
 	}
 	return nil
 }
 
 func (c *Call) begin(p *Pool) *Error {
-	c.mu.Lock()
-	c.state = stateOpen
-	canceled := c.canceled
-	c.mu.Unlock()
 	p.busy.Add(1)
 	p.t.stir()
 	c.pool = p
 	c.hard = p.t.at(c.Request.Deadline)
-	c.r, c.w = 0, 0
-	c.out = c.out[:0]
-	c.head.reset()
-	c.final, c.excess, c.aborted, c.err = false, false, false, nil
-	c.mode, c.rest = bodyNone, 0
+	c.err = nil
 	c.Response = Response{}
-	c.sender.reset()
-	if c.in == nil {
-		c.in = make([]byte, initialBuffer)
-	}
+	c.mu.Lock()
+	c.state = stateOpen
+	c.via = p.carrier(c)
+	canceled := c.canceled
+	c.mu.Unlock()
 	if canceled != nil {
 		return canceledError(canceled)
 	}
@@ -105,134 +106,17 @@ func (c *Call) begin(p *Pool) *Error {
 	return nil
 }
 
-func (c *Call) exchange() *Error {
-	c.appendHead()
-	stream := c.Request.ContentLength != 0
-	if stream && (c.Request.BodyAtHand || c.Request.Body == nil) {
-		var err *Error
-		if stream, err = c.appendBody(); err != nil {
-			return err
-		}
-	}
-	for {
-		if err := c.connect(); err != nil {
-			return err
-		}
-		err := c.send(stream)
-		if err == errUnquiet {
-			c.pool.unuse(c.detach())
-			continue
-		}
-		if err != nil {
-			return c.failure(err)
-		}
-		if err = c.readHead(); err != nil {
-			return c.failure(err)
-		}
-		return nil
-	}
-}
-
-// connect gives the call a connection, from the pool or a new one.
-func (c *Call) connect() *Error {
-	cn, err := c.pool.take()
-	if err != nil {
-		return &Error{Type: typeLimit, Err: err}
-	}
-	if cn == nil {
-		if cn, err = c.dial(); err != nil {
-			c.pool.free()
-			return err.(*Error)
-		}
-		c.pool.add(cn)
-	}
-	c.mu.Lock()
-	c.conn = cn
-	canceled := c.canceled
-	c.mu.Unlock()
-	if canceled != nil {
-		return c.failure(canceled)
-	}
-	return nil
-}
-
-func (c *Call) dial() (*conn, error) {
-	limit := time.Now().Add(c.pool.cfg.Connect)
-	if d := c.Request.Deadline; !d.IsZero() && d.Before(limit) {
-		limit = d
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), limit)
-	defer cancel()
-	c.mu.Lock()
-	c.cancelDial = cancel
-	canceled := c.canceled
-	c.mu.Unlock()
-	var cn *conn
-	var err error
-	if canceled == nil {
-		if cn, err = c.pool.target.dial(ctx); usedUp(err) {
-			c.pool.t.makeRoom()
-			cn, err = c.pool.target.dial(ctx)
-		}
-	}
-	c.mu.Lock()
-	c.cancelDial = nil
-	canceled = c.canceled
-	c.mu.Unlock()
-	if canceled != nil {
-		if cn != nil {
-			cn.close()
-		}
-		return nil, canceledError(canceled)
-	}
-	return cn, err
-}
-
-// send writes the request, or begins to, and may read the first bytes of the
-// answer. errUnquiet means that another connection is to be taken.
-func (c *Call) send(stream bool) error {
-	cn := c.conn
-	if stream {
-		if cn.used && !cn.quiet() {
-			return errUnquiet
-		}
-		cn.head.set(c.until(0))
-		c.sender.start(c)
-		return nil
-	}
-	cn.head.set(c.until(c.pool.cfg.Header))
-	if cn.tls != nil {
-		if cn.used && !cn.quiet() {
-			return errUnquiet
-		}
-		// An error is no reason not to read: the answer may have come before.
-		n, _ := cn.tls.Write(c.out)
-		c.sender.sent(n, len(c.out))
-		return nil
-	}
-	got, sent, err := cn.roundTrip(c.out, c.in)
-	c.sender.sent(sent, len(c.out))
-	if err != nil {
-		return err
-	}
-	if c.w = got; got == 0 {
-		return errEnd
-	}
-	return nil
-}
+// RequestSent reports whether the whole request, with its body, is written or
+// on the point of being so. When it is false after a Do without error, a final
+// response came first: over HTTP/1 the rest of the body stays unread in
+// Request.Body, over HTTP/2 it goes on being sent after a 2xx, until Close. At
+// the end of the call it tells whether the client's connection can serve another
+// request.
+func (c *Call) RequestSent() bool { return c.via != nil && c.via.sent() }
 
 // until is the moment d from now, or the call's deadline if that is earlier; 0
 // for never.
-func (c *Call) until(d time.Duration) int64 {
-	if d <= 0 {
-		return c.hard
-	}
-	at := c.pool.t.now() + int64(d)
-	if c.hard > 0 && c.hard < at {
-		return c.hard
-	}
-	return at
-}
+func (c *Call) until(d time.Duration) int64 { return c.pool.until(d, c.hard) }
 
 // Extend replaces Request.Deadline for what is left of a call whose Do has
 // returned; zero for none.
@@ -257,26 +141,9 @@ func (c *Call) Cancel(err error) {
 		return
 	}
 	c.canceled = err
-	if c.cancelDial != nil {
-		c.cancelDial()
+	if c.via != nil {
+		c.via.abortLocked()
 	}
-	c.abortLocked()
-}
-
-// abortLocked makes every read and write of the connection return.
-func (c *Call) abortLocked() {
-	if c.conn != nil {
-		c.aborted = true
-		c.conn.abort()
-	}
-}
-
-func (c *Call) detach() *conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cn := c.conn
-	c.conn = nil
-	return cn
 }
 
 // Close ends the call. The connection goes back to the pool if the request was
@@ -284,52 +151,16 @@ func (c *Call) detach() *conn {
 // sides mean to go on; else it is closed. See Call for the goroutine that may be
 // reading Request.Body. Close of a closed call does nothing. It returns nil.
 func (c *Call) Close() error {
-	p := c.pool
-	if p == nil {
+	if c.pool == nil {
 		return nil
 	}
-	sent := c.sender.finish(c)
-	c.mu.Lock()
-	cn, aborted := c.conn, c.aborted
-	c.conn, c.canceled, c.state = nil, nil, stateClosed
-	c.mu.Unlock()
-	c.pool = nil
-	switch {
-	case c.mode == bodyUpgraded:
-		p.free()
-		return nil
-	case cn == nil:
-	case sent && !aborted && c.reusable(cn):
-		p.put(cn)
-	default:
-		p.discard(cn)
-	}
-	p.busy.Add(-1)
+	c.via.close()
 	return nil
 }
 
-// reusable reports whether the response was taken to its end, or lies in the
-// buffer to its end, and another may follow on the connection.
-func (c *Call) reusable(cn *conn) bool {
-	h := &c.head
-	if !c.final || c.err != nil || c.excess || h.close || cn.tainted() {
-		return false
-	}
-	if h.http10 && !(h.keepAlive && h.length >= 0) {
-		return false
-	}
-	if h.status == 204 && (h.length > 0 || h.chunked) {
-		return false // its body may be on the way
-	}
-	switch c.mode {
-	case bodyNone:
-		return c.r == c.w && cn.drained()
-	case bodyLength:
-		return c.rest == int64(c.w-c.r) && cn.drained()
-	case bodyChunked:
-		return c.chunks.done() && c.r == c.w && cn.drained()
-	}
-	return false
+// closeLocked ends what Cancel can reach.
+func (c *Call) closeLocked() {
+	c.pool, c.via, c.canceled, c.state = nil, nil, nil, stateClosed
 }
 
 // Reset closes the call and makes it a zero value again that keeps its
@@ -338,14 +169,109 @@ func (c *Call) Reset() {
 	c.Close()
 	c.Request = Request{}
 	c.Response = Response{}
-	if len(c.in) > keptBuffer {
-		c.in = nil
-		clear(c.head.fields[:cap(c.head.fields)])
-	}
-	if cap(c.out) > keptBuffer {
-		c.out = nil
-	}
+	c.wire.trim()
 	c.mu.Lock()
 	c.state, c.canceled = stateFresh, nil
 	c.mu.Unlock()
+}
+
+// Upgraded gives the connection of a 101 to the caller, with the bytes that
+// came behind the head. It is the caller's to close, Cancel and deadlines no
+// longer reach it; it counts among the open ones until the call is closed,
+// which leaves the connection alone. Upgraded returns nil when there was no
+// 101, or the second time.
+func (c *Call) Upgraded() (conn net.Conn, early []byte) {
+	if c.pool == nil {
+		return nil, nil
+	}
+	return c.via.upgraded()
+}
+
+// Buffered returns the whole response body without copying it, if its length
+// is known and all of it has come with the head; an empty body always has. It
+// takes nothing away: Read would give the same bytes. They live until the call
+// is closed, and Close then pools the connection.
+func (c *Call) Buffered() ([]byte, bool) {
+	if c.pool == nil || c.err != nil {
+		return nil, false
+	}
+	return c.via.buffered()
+}
+
+// Read reads the response body, without its transfer coding. It returns io.EOF
+// at the end of the body, and an *Error of type http_response_incomplete when
+// the connection ends before it, connection_read_timeout when nothing came for
+// Config.Idle or the call's deadline passed.
+func (c *Call) Read(p []byte) (int, error) {
+	switch {
+	case c.err != nil:
+		return 0, c.err
+	case c.pool == nil:
+		return 0, errClosed
+	case len(p) == 0:
+		return 0, nil
+	}
+	return c.via.read(p)
+}
+
+// Trailers returns the trailer section, once Read has returned io.EOF or
+// WriteTo has returned.
+func (c *Call) Trailers() []Field { return c.Response.Trailer }
+
+type flusher interface{ Flush() error }
+
+// WriteTo writes the rest of the response body to w. A body of known length
+// that comes over plain TCP with HTTP/1 is given to w's ReadFrom, if it has one,
+// in a form that net.TCPConn moves without copying (splice). A body of unknown
+// length is flushed after each read if w has a Flush method that returns an
+// error.
+//
+// An *Error is the target's fault, or Cancel's; any other error is w's. Time
+// runs only while the target is waited for: a w that blocks is its owner's to
+// bound, and to make return after Cancel.
+func (c *Call) WriteTo(w io.Writer) (int64, error) {
+	var flush flusher
+	if c.Response.ContentLength < 0 {
+		flush, _ = w.(flusher)
+	}
+	if c.pool == nil {
+		return c.copy(w, flush, 0)
+	}
+	return c.via.writeTo(w, flush)
+}
+
+const copyBuffer = 32 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+// copy writes what Read returns to w.
+func (c *Call) copy(w io.Writer, flush flusher, written int64) (int64, error) {
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := c.Read(buf[:])
+		if n > 0 {
+			m, err := writeFlush(w, flush, buf[:n])
+			if written += int64(m); err != nil {
+				return written, err
+			}
+		}
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+func writeFlush(w io.Writer, flush flusher, b []byte) (int, error) {
+	n, err := w.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err == nil && flush != nil {
+		err = flush.Flush()
+	}
+	return n, err
 }

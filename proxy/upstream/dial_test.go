@@ -119,7 +119,7 @@ func TestIPv6(t *testing.T) {
 }
 
 // authority makes a CA file and a certificate for the name.
-func authority(t *testing.T, name string) (file string, cert tls.Certificate) {
+func authority(t testing.TB, name string) (file string, cert tls.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -31,6 +31,7 @@ const (
 	typeProtocol     = "http_protocol_error"
 	typeRequest      = "http_request_error"
 	typeHeadSize     = "http_response_header_section_size"
+	typeUpgrade      = "http_upgrade_failed"
 )
 
 var (
@@ -43,6 +44,8 @@ var (
 	errWriteTime   = errors.New("the target did not take the request body in time")
 	errShortBody   = errors.New("request body shorter than its length")
 	errUpgradeBody = errors.New("101 response before the request was sent")
+	errUpgradeH2   = errors.New("a target that speaks HTTP/2 switches to no other protocol")
+	errNoH2        = errors.New("the target does not choose HTTP/2 in the TLS handshake")
 )
 
 // dialError gives an error of connecting its type.

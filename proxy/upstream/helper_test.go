@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -300,3 +301,10 @@ func fieldString(fields []Field) string {
 }
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// sortedString is fieldString in the order of names.
+func sortedString(fields []Field) string {
+	fields = slices.Clone(fields)
+	slices.SortStableFunc(fields, func(a, b Field) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	return fieldString(fields)
+}

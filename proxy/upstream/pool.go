@@ -3,14 +3,17 @@ package upstream
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// A Pool holds the connections to one target: the unused ones, last used
-// first, and the knowledge of those in use.
+// A Pool holds the connections to one target: with HTTP/1 the unused ones, last
+// used first, and the knowledge of those in use; with HTTP/2 all that its mux
+// tells.
 type Pool struct {
 	t      *Transport
 	cfg    Config
 	target *target
+	mux    *mux // of a pool whose calls share connections; else nil
 
 	busy atomic.Int32 // calls in flight, dials among them
 
@@ -19,7 +22,7 @@ type Pool struct {
 
 	mu       sync.Mutex
 	released bool
-	open     int     // connections, with those being dialled and those upgraded
+	open     int     // connections and links, with those being dialled and those upgraded
 	conns    []*conn // all that are connected and not upgraded
 	idle     []*conn // unused, the longest unused first
 	dials    uint64
@@ -30,7 +33,7 @@ type Pool struct {
 type Stats struct {
 	Open   int    // connections, those being dialled and those upgraded included
 	Idle   int    // of these, unused
-	InUse  int    // of these, with a call
+	InUse  int    // of these, with calls: one, or with HTTP/2 many
 	Dials  uint64 // connections begun since the pool was made
 	Reuses uint64 // calls that began on a connection that had served one before
 }
@@ -39,10 +42,8 @@ type Stats struct {
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Stats{
-		Open: p.open, Idle: len(p.idle), InUse: p.open - len(p.idle),
-		Dials: p.dials, Reuses: p.reuses,
-	}
+	idle := len(p.idle) + p.idleLinks()
+	return Stats{Open: p.open, Idle: idle, InUse: p.open - idle, Dials: p.dials, Reuses: p.reuses}
 }
 
 // Release gives up one owner's hold. The last one closes the unused
@@ -64,6 +65,28 @@ func (p *Pool) Release() {
 	p.released = true
 	p.mu.Unlock()
 	p.closeIdle(t.now())
+}
+
+// carrier prepares what carries c over a connection of the pool.
+func (p *Pool) carrier(c *Call) carrier {
+	if p.mux != nil {
+		return newStream(c, p)
+	}
+	c.wire.Call = c
+	c.wire.begin()
+	return &c.wire
+}
+
+// until is the moment d from now, or hard if that is earlier; 0 for never.
+func (p *Pool) until(d time.Duration, hard int64) int64 {
+	if d <= 0 {
+		return hard
+	}
+	at := p.t.now() + int64(d)
+	if hard > 0 && hard < at {
+		return hard
+	}
+	return at
 }
 
 // take returns the connection that was used last, or nil when there is none
@@ -153,6 +176,7 @@ func (p *Pool) expire(now int64) {
 	for _, c := range p.conns {
 		c.expire(now)
 	}
+	p.expireStreams(now)
 }
 
 // closeIdle closes the connections unused since before the given time.
@@ -165,16 +189,16 @@ func (p *Pool) closeIdle(before int64) {
 	for n < len(p.idle) && p.idle[n].idleSince <= before {
 		n++
 	}
-	if n == 0 {
-		p.mu.Unlock()
-		return
-	}
 	old := append([]*conn(nil), p.idle[:n]...)
 	rest := copy(p.idle, p.idle[n:])
 	clear(p.idle[rest:])
 	p.idle = p.idle[:rest]
+	links := p.idleBefore(before)
 	p.mu.Unlock()
 	for _, c := range old {
 		p.discard(c)
+	}
+	for _, l := range links {
+		l.cc.Close()
 	}
 }

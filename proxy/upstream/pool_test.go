@@ -29,14 +29,14 @@ func TestLastUsedFirst(t *testing.T) {
 	for i := range calls {
 		calls[i] = get("/")
 		must(t, calls[i], p)
-		conns[i] = calls[i].conn
+		conns[i] = calls[i].wire.conn
 	}
 	for _, c := range calls {
 		c.Close()
 	}
 	wantStats(t, p, 2, 2, 3, 0)
 	must(t, calls[0], p)
-	if calls[0].conn != conns[1] {
+	if calls[0].wire.conn != conns[1] {
 		t.Error("not the connection used last")
 	}
 	calls[0].Close()

@@ -115,13 +115,13 @@ func TestReset(t *testing.T) {
 	must(t, c, p)
 	wantBody(t, c, "ok")
 	c.Reset()
-	if c.in != nil || c.out != nil || c.Request.Method != nil || c.Response.Fields != nil || c.Status != 0 {
+	if c.wire.in != nil || c.wire.out != nil || c.Request.Method != nil || c.Response.Fields != nil || c.Status != 0 {
 		t.Error("not reset")
 	}
 	c.Request = get("/").Request
 	must(t, c, p)
 	c.Reset()
-	if c.in == nil {
+	if c.wire.in == nil {
 		t.Error("a small buffer is not kept")
 	}
 	wantStats(t, p, 1, 1, 1, 1)

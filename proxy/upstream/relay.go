@@ -19,7 +19,7 @@ type relay struct {
 }
 
 // relay has w take the rest of the body from the connection.
-func (c *Call) relay(w io.ReaderFrom) (int64, error) {
+func (c *wire) relay(w io.ReaderFrom) (int64, error) {
 	cn := c.conn
 	c.startRelay()
 	c.from = io.LimitedReader{R: cn.tcp, N: c.rest}
@@ -41,7 +41,7 @@ func (c *Call) relay(w io.ReaderFrom) (int64, error) {
 	return n, c.bodyError(err)
 }
 
-func (c *Call) startRelay() {
+func (c *wire) startRelay() {
 	cn, p := c.conn, c.pool
 	if at := c.until(p.cfg.Idle); at > 0 {
 		received, unread := cn.received()
@@ -56,14 +56,14 @@ func (c *Call) startRelay() {
 	}
 }
 
-func (c *Call) endRelay() {
+func (c *wire) endRelay() {
 	c.conn.head.set(0)
 	c.pool.mu.Lock()
 	c.conn.relay.on = false
 	c.pool.mu.Unlock()
 }
 
-func (c *Call) wasAborted() bool {
+func (c *wire) wasAborted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.aborted

@@ -21,7 +21,7 @@ func appendFields(b []byte, fields []Field) []byte {
 }
 
 // appendHead puts the request head into c.out.
-func (c *Call) appendHead() {
+func (c *wire) appendHead() {
 	r := &c.Request
 	b := append(c.out, r.Method...)
 	b = append(b, ' ')
@@ -42,7 +42,7 @@ func (c *Call) appendHead() {
 
 // appendBody puts the body at hand behind the head, up to maxAtHand of it, and
 // reports whether there is more to stream.
-func (c *Call) appendBody() (more bool, _ *Error) {
+func (c *wire) appendBody() (more bool, _ *Error) {
 	var err error
 	if c.Request.ContentLength < 0 {
 		more, err = c.appendChunk()
@@ -58,7 +58,7 @@ func (c *Call) appendBody() (more bool, _ *Error) {
 	return more, nil
 }
 
-func (c *Call) appendLength() (more bool, err error) {
+func (c *wire) appendLength() (more bool, err error) {
 	if c.Request.Body == nil {
 		return false, errShortBody
 	}
@@ -72,7 +72,7 @@ func (c *Call) appendLength() (more bool, err error) {
 	return c.sender.rest > 0, nil
 }
 
-func (c *Call) appendChunk() (more bool, err error) {
+func (c *wire) appendChunk() (more bool, err error) {
 	if c.Request.Body == nil {
 		c.out = c.appendLastChunk(c.out)
 		return false, nil

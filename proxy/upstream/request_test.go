@@ -275,7 +275,7 @@ func TestCloseDuringUpload(t *testing.T) {
 		if body == io.Reader(g) {
 			<-g.entered
 		} else {
-			eventually(t, "the write blocks", func() bool { return c.sender.wrote.Load() })
+			eventually(t, "the write blocks", func() bool { return c.wire.sender.wrote.Load() })
 		}
 		c.Cancel(nil)
 		within(t, func() {

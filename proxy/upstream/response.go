@@ -20,7 +20,7 @@ const (
 var errEnd = io.EOF
 
 // readHead reads to the end of the final response head.
-func (c *Call) readHead() error {
+func (c *wire) readHead() error {
 	start, interims := 0, 0
 	for {
 		n, done, err := c.head.parse(c.in[c.r:c.w])
@@ -53,7 +53,7 @@ func (c *Call) readHead() error {
 
 // makeRoom moves the head that began at start to a new buffer. What is parsed of
 // it keeps pointing into the old one, which nobody writes to any more.
-func (c *Call) makeRoom(start int) {
+func (c *wire) makeRoom(start int) {
 	size := len(c.in)
 	if c.w-start > size/2 {
 		size *= 2
@@ -64,7 +64,7 @@ func (c *Call) makeRoom(start int) {
 	c.in = b
 }
 
-func (c *Call) finishHead() error {
+func (c *wire) finishHead() error {
 	h := &c.head
 	if err := c.frame(); err != nil {
 		return protocolError(err)
@@ -84,7 +84,7 @@ func (c *Call) finishHead() error {
 }
 
 // frame decides how long the body is (RFC 9112, section 6.3).
-func (c *Call) frame() error {
+func (c *wire) frame() error {
 	h := &c.head
 	c.mode, c.rest = bodyNone, 0
 	switch {
@@ -108,13 +108,8 @@ func (c *Call) frame() error {
 	return nil
 }
 
-// Upgraded gives the connection of a 101 to the caller, with the bytes that
-// came behind the head. It is the caller's to close, Cancel and deadlines no
-// longer reach it; it counts among the open ones until the call is closed,
-// which leaves the connection alone. Upgraded returns nil when there was no
-// 101, or the second time.
-func (c *Call) Upgraded() (conn net.Conn, early []byte) {
-	if c.pool == nil || c.mode != bodyUpgrade {
+func (c *wire) upgraded() (conn net.Conn, early []byte) {
+	if c.mode != bodyUpgrade {
 		return nil, nil
 	}
 	c.sender.finish(c)
@@ -130,7 +125,7 @@ func (c *Call) Upgraded() (conn net.Conn, early []byte) {
 
 // failure says what err, met on the connection, means. Who ended the call on
 // purpose comes before what the connection said then.
-func (c *Call) failure(err error) *Error {
+func (c *wire) failure(err error) *Error {
 	c.mu.Lock()
 	canceled, body := c.canceled, c.sender.err
 	c.mu.Unlock()

@@ -62,7 +62,7 @@ func (s *sender) sent(n, all int) {
 	}
 }
 
-func (s *sender) start(c *Call) {
+func (s *sender) start(c *wire) {
 	if s.over == nil {
 		s.over = make(chan struct{}, 1)
 		s.run = c.sendStream
@@ -73,7 +73,7 @@ func (s *sender) start(c *Call) {
 
 // answered is called when the final head is read. A request that is not
 // written by then will not be: it reports whether it is.
-func (s *sender) answered(c *Call) bool {
+func (s *sender) answered(c *wire) bool {
 	if !s.running {
 		return s.state.Load() == sendDone
 	}
@@ -91,7 +91,7 @@ func (s *sender) answered(c *Call) bool {
 
 // finish waits for the goroutine, after doing what it can to end it, and
 // reports whether the whole request is written.
-func (s *sender) finish(c *Call) bool {
+func (s *sender) finish(c *wire) bool {
 	if s.running {
 		if !s.ends() {
 			s.abort(c)
@@ -127,7 +127,7 @@ func (s *sender) ends() bool {
 
 // abort has the goroutine return. It says stop before it looks whether the
 // goroutine is in Body.Read, which does so the other way round.
-func (s *sender) abort(c *Call) {
+func (s *sender) abort(c *wire) {
 	s.stop.Store(true)
 	c.mu.Lock()
 	c.abortLocked()
@@ -138,7 +138,7 @@ func (s *sender) abort(c *Call) {
 }
 
 // sendStream is the goroutine: it writes the head and the body.
-func (c *Call) sendStream() {
+func (c *wire) sendStream() {
 	s := &c.sender
 	cn := c.conn // stays until finish has waited
 	buf := sendBuffers.Get().(*[sendBuffer]byte)
@@ -164,7 +164,7 @@ func (c *Call) sendStream() {
 }
 
 // write reports whether b went out.
-func (c *Call) write(cn *conn, b []byte, last bool) bool {
+func (c *wire) write(cn *conn, b []byte, last bool) bool {
 	s := &c.sender
 	s.state.Store(sendWriting)
 	if last {
@@ -187,7 +187,7 @@ func (c *Call) write(cn *conn, b []byte, last bool) bool {
 	return err == nil
 }
 
-func (c *Call) sendLength(cn *conn, buf []byte) bool {
+func (c *wire) sendLength(cn *conn, buf []byte) bool {
 	s := &c.sender
 	for s.rest > 0 {
 		n, err := c.readBody(buf[:min(int64(len(buf)), s.rest)])
@@ -203,7 +203,7 @@ func (c *Call) sendLength(cn *conn, buf []byte) bool {
 	return true
 }
 
-func (c *Call) sendChunks(cn *conn, buf []byte) bool {
+func (c *wire) sendChunks(cn *conn, buf []byte) bool {
 	data := buf[chunkRoom : len(buf)-chunkTail]
 	for {
 		n, err := c.readBody(data)
@@ -237,7 +237,7 @@ func chunk(buf []byte, n int) []byte {
 }
 
 // appendLastChunk ends a chunked body.
-func (c *Call) appendLastChunk(b []byte) []byte {
+func (c *wire) appendLastChunk(b []byte) []byte {
 	b = append(b, "0\r\n"...)
 	if c.Request.Trailer != nil {
 		b = appendFields(b, c.Request.Trailer())
@@ -246,14 +246,19 @@ func (c *Call) appendLastChunk(b []byte) []byte {
 }
 
 // readBody reads at least one byte, or the end or an error.
-func (c *Call) readBody(p []byte) (int, error) {
+func (c *wire) readBody(p []byte) (int, error) {
 	s := &c.sender
 	s.state.Store(sendReading)
 	if s.stop.Load() {
 		return 0, errClosed
 	}
+	return readSome(c.Request.Body, p)
+}
+
+// readSome reads at least one byte, or the end or an error.
+func readSome(r io.Reader, p []byte) (int, error) {
 	for range 100 {
-		if n, err := c.Request.Body.Read(p); n > 0 || err != nil {
+		if n, err := r.Read(p); n > 0 || err != nil {
 			return n, err
 		}
 	}
@@ -261,7 +266,7 @@ func (c *Call) readBody(p []byte) (int, error) {
 }
 
 // bodyFailed has the call fail for the request's body.
-func (c *Call) bodyFailed(err error) {
+func (c *wire) bodyFailed(err error) {
 	if err == io.EOF {
 		err = errShortBody
 	}
@@ -273,11 +278,7 @@ func (c *Call) bodyFailed(err error) {
 	}
 }
 
-// RequestSent reports whether the whole request, with its body, is written or
-// on the point of being so. When it is false after a Do without error, a final
-// response came first and the rest of the body stays unread in Request.Body: the
-// client's connection cannot serve another request.
-func (c *Call) RequestSent() bool {
+func (c *wire) sent() bool {
 	state := c.sender.state.Load()
 	return state == sendLast || state == sendDone
 }

@@ -121,7 +121,7 @@ func TestSlowTakerIsNotBlamed(t *testing.T) {
 	}
 	c := get("/")
 	must(t, c, p)
-	cn := c.conn
+	cn := c.wire.conn
 	done := make(chan error, 1)
 	go func() {
 		n, err := c.WriteTo(server)

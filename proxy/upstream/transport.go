@@ -54,9 +54,9 @@ func (t *Transport) at(when time.Time) int64 {
 
 // Pool returns the pool for cfg, the one that is already there if another
 // owner asked with an equal configuration. Each successful Pool wants one
-// Release. It returns an error when the configuration cannot work: a malformed
-// URL, a CA file that cannot be read. An existing pool does not read its CA
-// file again.
+// Release. It returns a *ConfigError when the configuration cannot work: a
+// malformed URL, a file that cannot be read, a protocol that does not go with the
+// URL. An existing pool does not read its files again.
 func (t *Transport) Pool(cfg Config) (*Pool, error) {
 	cfg = cfg.withDefaults()
 	t.mu.Lock()
@@ -70,6 +70,11 @@ func (t *Transport) Pool(cfg Config) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{t: t, cfg: cfg, target: target, owners: 1, listed: true}
+	if cfg.multiplexed() {
+		if p.mux, err = newMux(cfg); err != nil {
+			return nil, &ConfigError{"protocol", err}
+		}
+	}
 	t.pools[cfg] = p
 	t.swept = append(t.swept, p)
 	return p, nil

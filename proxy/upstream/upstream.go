@@ -2,8 +2,9 @@
 //
 // A Transport owns one Pool a target, for as long as some generation of the
 // configuration names that target. A Call is one attempt: one request written,
-// one response head read, one body streamed, over a connection that no other
-// call sees meanwhile.
+// one response head read, one body streamed. With HTTP/1 it has a connection
+// that no other call sees meanwhile (a wire), with HTTP/2 a stream on one that
+// many share (a link).
 //
 // The package exists because fasthttp.HostClient may not forward: it pools a
 // connection on which bytes are left over (they become the next client's
@@ -38,18 +39,34 @@ type Config struct {
 	Idle     time.Duration // between two reads of a response body, and for one write of a streamed request body; 0: unbounded
 	PoolIdle time.Duration // how long an unused connection is kept; 0: 55 s
 
+	// Protocol is what the target speaks: "" or "http1", "h2" (HTTP/2 over TLS, for
+	// an https URL) or "h2c" (HTTP/2 without, for the others).
+	Protocol string
+
 	MaxConnections  int // open at once; 0: unbounded
 	IdleConnections int // kept unused; 0: 256
 
 	TLS TLS // for https targets
 }
 
-// TLS is how a target's certificate is verified.
+// TLS is how a target's certificate is verified, and what it is shown.
 type TLS struct {
 	ServerName string // SNI and the name to verify; empty: the host of the URL
 	CAFile     string // PEM; empty: the system's roots
 	Insecure   bool   // verify nothing
+	CertFile   string // PEM of the certificate for targets that ask for one, its chain behind it; empty: none
+	KeyFile    string // PEM of its key; empty where CertFile is
 }
+
+// A ConfigError says what of a Config cannot work.
+type ConfigError struct {
+	// Key is the part: url, protocol, tls.ca_file, tls.cert_file or tls.key_file.
+	Key string
+	Err error
+}
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+func (e *ConfigError) Unwrap() error { return e.Err }
 
 // A Request is what a Call sends. The caller keeps everything in it unchanged
 // until the call is closed.
@@ -79,9 +96,13 @@ type Request struct {
 	// Trailer, when not nil, is called once after an unknown-length Body ended,
 	// from the goroutine that read Body, and gives the trailer fields to send.
 	Trailer func() []Field
+	// TrailersWanted tells a target that speaks HTTP/2 that trailer fields are
+	// understood (TE: trailers), as gRPC requires. TE itself belongs to the
+	// connection and is not in Fields.
+	TrailersWanted bool
 	// Upgrade, when not empty, asks for a switch to that protocol; the
 	// Connection and Upgrade fields are then written by the call. A 101 answer
-	// is only accepted for it.
+	// is only accepted for it. A target that speaks HTTP/2 cannot be asked.
 	Upgrade []byte
 	// Deadline ends the whole call; zero for none.
 	Deadline time.Time
@@ -110,7 +131,9 @@ type Error struct {
 	// tls_protocol_error, connection_terminated, connection_read_timeout,
 	// connection_write_timeout, connection_limit_reached,
 	// http_response_timeout, http_response_incomplete, http_protocol_error,
-	// http_response_header_section_size; http_request_error with RequestBody.
+	// http_response_header_section_size, http_upgrade_failed;
+	// http_request_error, with RequestBody or for a head that the target's
+	// protocol cannot express.
 	Type string
 	// RequestBody is true when reading the request's body failed: the client's
 	// doing, not the target's.
@@ -120,7 +143,8 @@ type Error struct {
 	// Stale is true when a reused connection ended before the first byte of a
 	// response: the target very likely never saw the request.
 	Stale bool
-	// Unsent is true when not one byte of the request was written.
+	// Unsent is true when not one byte of the request was written, or the
+	// target has said that it did nothing with it (RFC 9113, section 8.7).
 	Unsent bool
 	Err    error
 }
