@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -189,6 +190,40 @@ func TestHTTP2Faults(t *testing.T) {
 		if b, err := io.ReadAll(res.Body); err == nil {
 			t.Errorf("%s: a broken body ended as if it were whole: %q", path, b)
 		}
+	}
+}
+
+// Both directions flow at once, each piece as it comes.
+func TestHTTP2BothWays(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		rc.Flush()
+		lines := bufio.NewScanner(r.Body)
+		for lines.Scan() {
+			io.WriteString(w, "got "+lines.Text()+"\n")
+			rc.Flush()
+		}
+	}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	up := to(server.URL)
+	up.Transport = defaultHTTP().Transport
+	up.Transport.Protocol = "h2c"
+	url, client := over2(t, Spec{Backends: backends(map[string]any{"up": up}), Routes: everything("up")})
+	reading, writing := io.Pipe()
+	res := call(t, client, request(t, "POST", url+"/", reading))
+	answers := bufio.NewReader(res.Body)
+	for _, line := range []string{"one", "two", "three"} {
+		io.WriteString(writing, line+"\n")
+		if got, err := answers.ReadString('\n'); err != nil || got != "got "+line+"\n" {
+			t.Fatalf("after %q: %q, %v", line, got, err)
+		}
+	}
+	writing.Close()
+	if rest, err := io.ReadAll(answers); err != nil || len(rest) > 0 {
+		t.Errorf("at the end: %q, %v", rest, err)
 	}
 }
 
