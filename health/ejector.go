@@ -83,6 +83,7 @@ func (e *Ejector) Add(target string) *Member {
 		e.members[target] = m
 		e.recount()
 		if s, ok := e.known[target]; ok {
+			delete(e.known, target)
 			if e.free.Load() <= 0 {
 				s.until = 0
 			}
@@ -261,6 +262,7 @@ func (e *Ejector) Adopt(old *Ejector, now time.Time) {
 	e.epoch, e.known = old.epoch, known
 	for name, m := range e.members {
 		if s, ok := known[name]; ok {
+			delete(known, name)
 			m.take(s)
 		}
 	}

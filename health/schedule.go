@@ -1,7 +1,6 @@
 package health
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -49,6 +48,7 @@ func (c *Checker) Run(ctx context.Context) error {
 	if !c.start() {
 		return errors.New("health: the checker has run already")
 	}
+	ctx = context.WithValue(ctx, untilStop{}, ctx)
 	var wg sync.WaitGroup
 	defer c.stop(&wg)
 	timer := time.NewTimer(0)
@@ -139,11 +139,10 @@ func (c *Checker) check(ctx context.Context, t *Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.busy--
-	switch {
-	case !t.gone:
-		c.schedule(t, t.next(begun))
-	default:
+	if t.gone {
 		t.probe.close() // what this check has left open
+	} else {
+		c.schedule(t, t.next(begun))
 	}
 	if c.stuck {
 		c.stuck = false
@@ -224,7 +223,7 @@ func (q *queue) remove(i int) {
 	}
 }
 
-func (q *queue) less(i, j int) bool { return cmp.Compare((*q)[i].due.UnixNano(), (*q)[j].due.UnixNano()) < 0 }
+func (q *queue) less(i, j int) bool { return (*q)[i].due.Before((*q)[j].due) }
 
 func (q *queue) swap(i, j int) { (*q)[i], (*q)[j] = (*q)[j], (*q)[i] }
 
