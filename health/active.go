@@ -2,6 +2,7 @@ package health
 
 import (
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func (a Active) compile() (*plan, error) {
 	var f faults
 	p := &plan{Active: a}
 	f.unless(a.Kind == "http" || a.Kind == "tcp" || a.Kind == "grpc", "kind", "%q is not http, tcp or grpc", a.Kind)
-	f.unless(a.Kind != "http" || goodPath(a.Path), "path", "%q is not a path: want a slash, and then no space, # or byte that is not visible ASCII", a.Path)
+	f.unless(a.Kind != "http" || goodPath(a.Path), "path", "%q is not a path: want a slash, and then no space, # or byte that is not visible ASCII, and %% with two hex digits only", a.Path)
 	f.unless(a.Interval >= 10*time.Millisecond && a.Interval <= 24*time.Hour, "interval", "%v is not from 10ms to 24h", a.Interval)
 	f.unless(a.Timeout > 0, "timeout", "%v is not above 0", a.Timeout)
 	f.unless(a.Timeout <= a.Interval, "timeout", "%v is longer than the interval, %v", a.Timeout, a.Interval)
@@ -69,7 +70,8 @@ func goodPath(path string) bool {
 			return false
 		}
 	}
-	return strings.HasPrefix(path, "/")
+	_, err := url.ParseRequestURI(path)
+	return err == nil && strings.HasPrefix(path, "/")
 }
 
 // goodHost accepts what may stand in a Host field as far as we send it (RFC

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"crypto/tls"
 	"errors"
 	"maps"
 	"runtime"
@@ -50,3 +51,5 @@ func noMoreGoroutines(t *testing.T, before int) {
 		runtime.Gosched()
 	}
 }
+
+func newTLS() *tls.Config { return new(tls.Config) }

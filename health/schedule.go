@@ -120,7 +120,7 @@ func (c *Checker) workers() int {
 	if c.cfg.Workers > 0 {
 		return c.cfg.Workers
 	}
-	return min(8+int(math.Ceil(2*c.need)), 1024)
+	return min(8+int(math.Round(2*c.need)), 1024)
 }
 
 // check does one check of t and puts t back into the queue.
