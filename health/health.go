@@ -1,0 +1,46 @@
+// Package health answers "can it go there?", in three parts that know nothing
+// of each other:
+//
+//   - a Checker asks targets on its own, by HTTP, TCP or gRPC (Active);
+//   - an Ejector watches what requests come to, and takes targets out for a
+//     while (Passive);
+//   - a Circuit stops asking what keeps failing (Breaker), for one target or a
+//     whole backend.
+//
+// Rules are told the time and keep no clock. Only Checker.Run has goroutines.
+// The state of each part can be handed to its successor (Adopt), so that a
+// reload of the configuration does not forget who is sick.
+package health
+
+import (
+	"errors"
+	"fmt"
+)
+
+// A FieldError is one fault in a configuration of this package. Validate joins
+// all of them.
+type FieldError struct {
+	Field string // where below the struct, as in YAML: expect[1], interval
+	Err   error
+}
+
+// Error names the field and the fault.
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns the fault without its place.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// faults collects FieldErrors.
+type faults []error
+
+func (f *faults) add(field, format string, args ...any) {
+	*f = append(*f, &FieldError{Field: field, Err: fmt.Errorf(format, args...)})
+}
+
+func (f *faults) unless(good bool, field, format string, args ...any) {
+	if !good {
+		f.add(field, format, args...)
+	}
+}
+
+func (f faults) join() error { return errors.Join(f...) }
