@@ -3,6 +3,7 @@ package proxy
 import (
 	"log/slog"
 
+	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/proxy/upstream"
 )
 
@@ -40,7 +41,10 @@ type Setup struct {
 	Refer func(field, name string)
 	Log   *slog.Logger
 
-	stats *stats
+	stats    *stats
+	lasting  *lasting               // what the backend keeps over reloads
+	previous *httpBackend           // of that name in the generation before; nil: none
+	checker  func() *health.Checker // the generation's
 }
 
 // Kinds is the map from a backend's kind to its constructor with all kinds that

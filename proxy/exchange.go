@@ -169,6 +169,11 @@ type Exchange struct {
 	counted    int       // the status for logs and metrics, where it is not the response's
 	attempts   int
 	fallbacks  int
+	tried      routing.Tried
+	key        uint64 // what the request hashes to, for balancers that go by it
+	stuck      uint64 // the target that the client's cookie names; 0: none
+	renew      bool   // the client needs another cookie
+	lease      lease
 	bytesOut   int64
 	requestIn  requestBody
 	replay     bytes.Reader // of held

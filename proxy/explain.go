@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-edge/sluice/proxy/upstream"
 	"github.com/sluice-edge/sluice/routing"
 )
 
@@ -30,6 +29,7 @@ type Explanation struct {
 	Backend string
 	Kind    string
 	Target  string // the first in turn
+	Why     string // how the target is picked
 	// Upstream is what the target would get.
 	Upstream struct {
 		Method, Target, Host string
@@ -84,11 +84,27 @@ func (e *Explanation) refused(p *Proxy, x *Exchange, err error) {
 }
 
 func (e *Explanation) forwarded(x *Exchange, h *httpBackend) {
-	t := h.schedule[h.next.Load()%uint64(len(h.schedule))]
-	h.prepare(x, t)
-	e.Target = t.url
 	timeouts := h.spec.Timeouts
 	e.Timeouts = &timeouts
+	p := h.pool.Load()
+	if p.balancer == nil {
+		e.Why = "no target has been discovered yet"
+		return
+	}
+	now := time.Now()
+	x.probe.Route = x.route.name
+	key, complete := p.balancer.Hash(&x.probe)
+	t := p.byMember[p.balancer.Pick(key, now, nil)]
+	status := p.balancer.Status(now)
+	e.Why = status.Policy
+	if !complete {
+		e.Why += ": the request has not all that balance.hash names, so that its client's address stands in"
+	}
+	if t == nil {
+		return
+	}
+	h.prepare(x, t)
+	e.Target = t.spec.URL
 	up := &e.Upstream
 	up.Method, up.Target = string(x.call.Method), string(x.call.Request.Target)
 	for _, f := range x.call.Request.Fields {
@@ -179,36 +195,6 @@ func (g *Generation) Routes() []RouteInfo {
 		}
 		if r.timeout > 0 {
 			info.Timeout = r.timeout.String()
-		}
-		infos = append(infos, info)
-	}
-	return infos
-}
-
-// BackendInfo is a backend as the admin API shows it.
-type BackendInfo struct {
-	Name    string       `json:"name"`
-	Kind    string       `json:"kind"`
-	Targets []TargetInfo `json:"targets,omitempty"`
-}
-
-// TargetInfo is a target and its connections.
-type TargetInfo struct {
-	URL         string         `json:"url"`
-	Weight      int            `json:"weight"`
-	Connections upstream.Stats `json:"connections"`
-}
-
-// Backends lists g's backends by name.
-func (g *Generation) Backends() []BackendInfo {
-	infos := make([]BackendInfo, 0, len(g.backends))
-	for _, name := range sortedNames(g.backends) {
-		b := g.backends[name]
-		info := BackendInfo{Name: name, Kind: b.kind}
-		if h, ok := b.Backend.(*httpBackend); ok {
-			for _, t := range h.targets {
-				info.Targets = append(info.Targets, TargetInfo{t.url, t.weight, t.pool.Stats()})
-			}
 		}
 		infos = append(infos, info)
 	}

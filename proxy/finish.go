@@ -22,6 +22,7 @@ func (p *Proxy) finish(x *Exchange) {
 	}
 	x.discardResponse()
 	_ = x.call.Close() // from here on nobody else reads the request's body
+	x.lease.end(time.Now())
 	stats := p.stats.none
 	if x.route != nil {
 		stats = x.route.stats
@@ -63,6 +64,8 @@ func (x *Exchange) recycle() {
 	x.dotted, x.closeAfter, x.counted, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0, 0
 	x.requestIn, x.memory, x.stream = requestBody{}, memoryBody{}, responseStream{}
 	x.replay.Reset(nil)
+	x.tried.Reset()
+	x.key, x.stuck, x.renew, x.lease = 0, 0, false, lease{}
 	x.arena, x.out, x.path = arena, out, path
 	x.canceled, x.cancel, x.ctx = nil, nil, nil
 }

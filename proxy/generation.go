@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/routing"
 )
 
@@ -27,7 +30,8 @@ type Generation struct {
 	trusted  []netip.Prefix
 	paths    routing.Paths
 	sampling AccessLog
-	tunnels  *atomic.Int64 // open now, of all generations
+	tunnels  *atomic.Int64   // open now, of all generations
+	checker  *health.Checker // nil: no backend has active checks
 }
 
 type namedBackend struct {
@@ -112,6 +116,36 @@ func (g *Generation) Close() {
 	}
 }
 
+// checked hands on what the checker has found out.
+func (g *Generation) checked(c health.Transition) {
+	if b := g.backends[c.Backend]; b != nil {
+		b.Backend.(*httpBackend).checked(c) // only those have targets
+	}
+}
+
+// begin makes g's view of the targets the one that is acted on.
+func (g *Generation) begin(now time.Time) {
+	for _, b := range g.backends {
+		if h, ok := b.Backend.(*httpBackend); ok {
+			h.begin(now)
+		}
+	}
+}
+
+// run looks after the targets of g until ctx ends.
+func (g *Generation) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if g.checker != nil {
+		wg.Go(func() { _ = g.checker.Run(ctx) }) // it ends with ctx
+	}
+	for _, b := range g.backends {
+		if h, ok := b.Backend.(*httpBackend); ok {
+			wg.Go(func() { _ = h.run(ctx) }) // likewise
+		}
+	}
+}
+
 func (g *Generation) trusts(addr netip.Addr) bool {
 	for _, prefix := range g.trusted {
 		if prefix.Contains(addr) {
@@ -156,10 +190,11 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 		}
 		backend, err := construct(Setup{
 			Name: name, Decode: spec.Decode, Transport: b.p.cfg.Transport,
-			Log:    b.p.log.With("backend", name),
-			Lookup: func(name string) Backend { return b.g.backends[name] },
-			Refer:  func(field, to string) { refs = append(refs, reference{path + "." + field, to}) },
-			stats:  b.p.stats,
+			Log:     b.p.log.With("backend", name),
+			Lookup:  func(name string) Backend { return b.g.backends[name] },
+			Refer:   func(field, to string) { refs = append(refs, reference{path + "." + field, to}) },
+			stats:   b.p.stats,
+			lasting: b.p.lastings.of(name), previous: b.previous(name), checker: b.checker,
 		})
 		if err != nil {
 			b.fault(path, err)
@@ -167,10 +202,37 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 		}
 		b.g.backends[name] = &namedBackend{Backend: backend, name: name, kind: spec.Kind}
 	}
+	b.adopt()
 	for _, r := range refs {
 		if _, ok := specs[r.name]; !ok {
 			b.fault(r.path, fmt.Errorf("no backend is named %q", r.name))
 		}
+	}
+}
+
+// previous is the backend of that name that is served now.
+func (b *builder) previous(name string) *httpBackend {
+	g := b.p.gen.Load()
+	if g == nil || g.backends[name] == nil {
+		return nil
+	}
+	h, _ := g.backends[name].Backend.(*httpBackend)
+	return h
+}
+
+// checker is the one that checks all targets of the generation.
+func (b *builder) checker() *health.Checker {
+	if b.g.checker == nil {
+		g := b.g
+		g.checker, _ = health.NewChecker(health.Config{Report: g.checked}) // nothing in it can be wrong
+	}
+	return b.g.checker
+}
+
+// adopt has the checks go on where those of the generation before are.
+func (b *builder) adopt() {
+	if old := b.p.gen.Load(); old != nil && old.checker != nil && b.g.checker != nil {
+		b.g.checker.Adopt(old.checker)
 	}
 }
 

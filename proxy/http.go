@@ -3,42 +3,50 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-edge/sluice/health"
+	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/proxy/upstream"
+	"github.com/sluice-edge/sluice/routing"
 )
 
-// httpBackend is a pool of targets that requests are forwarded to.
+// httpBackend forwards requests to targets.
 type httpBackend struct {
-	spec     HTTP
-	name     string
-	targets  []*target
-	schedule []*target // in the order they are picked, weights interleaved
-	next     atomic.Uint64
-	lookup   func(string) Backend
-	http2    bool // what targets speak
-}
-
-type target struct {
-	url       string
-	authority string
-	weight    int
-	pool      *upstream.Pool
-	stats     *attemptStats
+	spec    HTTP
+	name    string
+	setup   Setup
+	http2   bool // what targets speak
+	retry   retryOn
+	lasting *lasting
+	pool    atomic.Pointer[pool]
+	group   *health.Group   // nil: nobody checks
+	ejector *health.Ejector // nil: nobody watches
+	circuit *health.Circuit // of the backend as a whole; nil: no breaker
+	budget  *limiter.Budget
+	gate    *limiter.Gate // nil: no bound
+	regate  func()        // puts the gate's bounds in force
+	sticky  *routing.Sticky
 }
 
 // defaultHTTP is what an HTTP backend is where its keys say nothing.
 func defaultHTTP() HTTP {
-	return HTTP{
+	h := HTTP{
 		Timeouts:  Timeouts{Connect: time.Second, ResponseHeader: 15 * time.Second, Idle: 60 * time.Second},
 		Transport: Transport{Protocol: "http1", MaxConnections: 1024, IdleConnections: 256, IdleTimeout: 55 * time.Second},
+		Health:    Health{PanicThreshold: .5},
+		Retry: Retry{
+			Attempts: 2, On: []string{"connect", "reset", "502", "503", "504"}, Budget: .2,
+			Backoff: 25 * time.Millisecond, MaxBody: 64 << 10,
+		},
 	}
+	h.Balance.SetDefaults()
+	h.Health.Passive.SetDefaults()
+	h.Discovery.SetDefaults()
+	return h
 }
 
 func newHTTP(s Setup) (Backend, error) {
@@ -46,113 +54,72 @@ func newHTTP(s Setup) (Backend, error) {
 	if err := s.Decode(&spec); err != nil {
 		return nil, err
 	}
-	b := &httpBackend{spec: spec, name: s.Name, lookup: s.Lookup, http2: spec.Transport.Protocol != "http1"}
-	if name := spec.Fallback.Backend; name != "" {
-		s.Refer("fallback.backend", name)
-		if name == s.Name {
-			return nil, &SpecError{"fallback.backend", errors.New("a backend cannot be its own fallback")}
-		}
+	b := &httpBackend{spec: spec, name: s.Name, setup: s, http2: spec.Transport.Protocol != "http1", lasting: s.lasting}
+	faults := b.checkFallback()
+	faults = append(faults, b.parts(time.Now())...)
+	places := b.places()
+	if len(places) == 0 && !spec.Discovery.Enabled() {
+		faults = append(faults, &SpecError{"targets", errors.New("at least one target is needed, or discovery")})
 	}
-	if f := spec.Fallback; f.Backend != "" && (f.Status != 0 || f.Body != "") {
-		return nil, &SpecError{"fallback", errors.New("a backend and a status or body exclude each other")}
-	}
-	if len(spec.Targets) == 0 {
-		return nil, &SpecError{"targets", errors.New("at least one target is needed")}
-	}
-	var faults []error
-	for i, t := range spec.Targets {
-		one, err := b.newTarget(s, t)
+	if len(faults) == 0 {
+		first, err := b.newPool(places, nil)
 		if err != nil {
-			if fault := targetFault(i, err); !slices.ContainsFunc(faults, fault.same) {
-				faults = append(faults, fault)
-			}
-			continue
+			return nil, err
 		}
-		b.targets = append(b.targets, one)
+		b.pool.Store(first)
 	}
-	if len(faults) > 0 {
-		_ = b.Close()
-		return nil, errors.Join(faults...)
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
 	}
-	b.schedule = interleave(b.targets)
+	b.adopt(s.previous, time.Now())
 	return b, nil
 }
 
-// targetFault says where in the backend's keys the fault of target i lies.
-func targetFault(i int, err error) *SpecError {
-	place := fmt.Sprintf("targets[%d].url", i)
-	var fault *upstream.ConfigError
-	if errors.As(err, &fault) && strings.HasPrefix(fault.Key, "tls.") {
-		place = "transport." + fault.Key
+func (b *httpBackend) checkFallback() (faults []error) {
+	f := b.spec.Fallback
+	if f.Backend != "" {
+		b.setup.Refer("fallback.backend", f.Backend)
 	}
-	return &SpecError{place, err}
+	if f.Backend == b.name {
+		faults = append(faults, &SpecError{"fallback.backend", errors.New("a backend cannot be its own fallback")})
+	}
+	if f.Backend != "" && (f.Status != 0 || f.Body != "") {
+		faults = append(faults, &SpecError{"fallback", errors.New("a backend and a status or body exclude each other")})
+	}
+	return faults
 }
 
-func (b *httpBackend) newTarget(s Setup, t Target) (*target, error) {
-	timeouts, tr := b.spec.Timeouts, b.spec.Transport
-	pool, err := s.Transport.Pool(upstream.Config{
-		URL: t.URL, Connect: timeouts.Connect, Header: timeouts.ResponseHeader, Idle: timeouts.Idle,
-		PoolIdle: tr.IdleTimeout, MaxConnections: tr.MaxConnections, IdleConnections: tr.IdleConnections,
-		Protocol: tr.Protocol,
-		TLS: upstream.TLS{
-			ServerName: tr.TLS.ServerName, CAFile: tr.TLS.CAFile, Insecure: tr.TLS.InsecureSkipVerify,
-			CertFile: tr.TLS.CertFile, KeyFile: tr.TLS.KeyFile,
-		},
-	})
-	if err != nil {
-		return nil, err
+// places are the targets that the file names, or that were discovered last.
+func (b *httpBackend) places() (places []place) {
+	for _, t := range b.spec.Targets {
+		places = append(places, place{Target: t})
 	}
-	authority := "localhost"
-	if u, err := url.Parse(t.URL); err == nil && u.Host != "" {
-		authority = u.Host
+	if b.spec.Discovery.Enabled() {
+		places = append(places, placesOf(b.lasting.lastFound())...)
 	}
-	return &target{url: t.URL, authority: authority, weight: max(t.Weight, 1), pool: pool, stats: s.stats.attempts(s.Name, t.URL)}, nil
+	return places
 }
 
-// interleave spreads every target over one round by smooth weighted round robin
-// (nginx's): of weights 5, 1, 1 the order is a a b a c a a.
-func interleave(targets []*target) []*target {
-	total, current := 0, make([]int, len(targets))
-	for _, t := range targets {
-		total += t.weight
+func placesOf(found []upstream.Found) (places []place) {
+	for _, f := range found {
+		places = append(places, place{Target{f.URL, f.Weight, f.Priority}, f.Host})
 	}
-	round := make([]*target, 0, total)
-	for range total {
-		best := 0
-		for i, t := range targets {
-			current[i] += t.weight
-			if current[i] > current[best] {
-				best = i
-			}
-		}
-		current[best] -= total
-		round = append(round, targets[best])
-	}
-	return round
+	return places
 }
 
 // Close gives the pools back; connections in use end with their exchanges.
 func (b *httpBackend) Close() error {
-	for _, t := range b.targets {
-		t.pool.Release()
+	if p := b.pool.Load(); p != nil {
+		for _, t := range p.targets {
+			t.close()
+		}
 	}
 	return nil
 }
 
-// pick is the next target in turn, none that was tried for this exchange.
-func (b *httpBackend) pick(tried *target) *target {
-	for range len(b.schedule) {
-		n := b.next.Add(1) - 1
-		if t := b.schedule[n%uint64(len(b.schedule))]; t != tried || len(b.targets) == 1 {
-			return t
-		}
-	}
-	return tried
-}
-
 // Serve forwards the exchange to a target.
 func (b *httpBackend) Serve(x *Exchange) error {
-	err := b.attempt(x)
+	err := b.serve(x)
 	if err == nil {
 		b.answer(x)
 		return nil
@@ -160,69 +127,49 @@ func (b *httpBackend) Serve(x *Exchange) error {
 	if !fallsBack(err) {
 		return err
 	}
+	x.lease.end(time.Now())
 	return b.fallBack(x, err)
 }
 
-// maxConnects is how many targets are tried while none can be connected to.
-const maxConnects = 3
-
-// attempt sends the request until a target has answered. It is sent again only
-// where no target can have seen it: no byte was written, or a reused
-// connection of a target that had closed it, for a request that may come twice.
-func (b *httpBackend) attempt(x *Exchange) error {
-	if err := x.hold(); err != nil {
-		return err
-	}
-	tried := (*target)(nil)
-	for n := 1; ; n++ {
-		t := b.pick(tried)
-		b.prepare(x, t)
-		if x.gone() {
-			return &upstream.Error{Type: "connection_terminated", Canceled: true, Unsent: true, Err: context.Canceled}
-		}
-		x.attempts++
-		x.target = t.url
-		began := time.Now()
-		err := x.call.Do(t.pool)
-		if err == nil {
-			t.stats.observe(x.call.Status/100-1, time.Since(began))
-			return nil
-		}
-		var u *upstream.Error
-		if !errors.As(err, &u) {
-			return err
-		}
-		t.stats.observe(outcomeOf(u), time.Since(began))
-		x.err = err
-		if x.requestIn.over {
-			return errBodyTooLarge
-		}
-		if u.Canceled || u.RequestBody || !x.replayable() || !mayRepeat(x, u, n, len(b.targets)) {
-			return err
-		}
-		if !u.Stale {
-			tried = t
+func (b *httpBackend) serve(x *Exchange) error {
+	now := time.Now()
+	ticket := health.Ticket{}
+	if b.circuit != nil {
+		var ok bool
+		if ticket, ok = b.circuit.Allow(now); !ok {
+			return noTarget(b.circuit.RetryIn(now))
 		}
 	}
+	err := b.enter(x, now)
+	if err == nil {
+		err = b.forward(x)
+	}
+	if b.circuit != nil {
+		ticket.Done(verdict(x, err), time.Now())
+	}
+	return err
 }
 
-func mayRepeat(x *Exchange, u *upstream.Error, n, targets int) bool {
+// verdict is what an exchange says of its backend as a whole.
+func verdict(x *Exchange, err error) health.Outcome {
+	var u *upstream.Error
 	switch {
-	case u.Stale:
-		return n < 2 && idempotent(x.Request.Method)
-	case u.Type == "connection_limit_reached":
-		return n < targets
+	case err == nil:
+		return outcomeFor(x.call.Status)
+	case errors.As(err, &u) && !u.Canceled && !u.RequestBody && u.Type != "connection_limit_reached":
+		return health.Failed
 	}
-	return u.Unsent && n < min(maxConnects, targets)
+	return health.Canceled
 }
 
-// maxHeld bounds in bytes a body that is kept to be sent again.
-const maxHeld = 64 << 10
-
-// hold takes in a body that is at hand, so that it can be sent more than once.
-func (x *Exchange) hold() error {
+// hold takes in a body of up to most bytes, so that it can be sent more than
+// once: one that is at hand, or that may have to be.
+func (x *Exchange) hold(most int64) error {
 	r := &x.Request
-	if r.Body == nil || !r.BodyAtHand || r.ContentLength <= 0 || r.ContentLength > maxHeld || x.replay.Size() > 0 {
+	if r.Body == nil || r.ContentLength <= 0 || r.ContentLength > most || x.replay.Size() > 0 {
+		return nil
+	}
+	if !r.BodyAtHand && !idempotent(r.Method) {
 		return nil
 	}
 	n := int(r.ContentLength)
@@ -234,7 +181,7 @@ func (x *Exchange) hold() error {
 		return &upstream.Error{Type: "http_request_error", RequestBody: true, Unsent: true, Err: err}
 	}
 	x.replay.Reset(x.held)
-	r.Body = &x.replay
+	r.Body, r.BodyAtHand = &x.replay, true
 	return nil
 }
 
@@ -295,6 +242,9 @@ func (b *httpBackend) prepare(x *Exchange, t *target) {
 		c.TrailersWanted = x.wantsTrailers()
 	}
 	c.Deadline = earlier(x.deadline, b.end(x))
+	if d := b.spec.Retry.PerAttemptTimeout; d > 0 {
+		c.Deadline = earlier(c.Deadline, time.Now().Add(d))
+	}
 }
 
 // end is when the whole exchange must be over; zero for no such time.
@@ -314,6 +264,7 @@ func (b *httpBackend) answer(x *Exchange) {
 	r.Header.Fields = append(r.Header.Fields[:0], c.Response.Fields...)
 	r.Header.Add("Via", viaOf(b.version()))
 	r.ContentLength = c.Response.ContentLength
+	b.keep(x)
 	if r.Status == 101 {
 		r.Tunnel = x.tunnel(b.spec.Timeouts.Idle)
 		return
@@ -333,13 +284,13 @@ func (b *httpBackend) version() string {
 // target could take the request, or none did in time.
 func fallsBack(err error) bool {
 	var u *upstream.Error
-	return errors.As(err, &u) && !u.Canceled && !u.RequestBody
+	return errors.Is(err, errNoTarget) || errors.Is(err, limiter.ErrSaturated) || errors.As(err, &u) && !u.Canceled && !u.RequestBody
 }
 
 func (b *httpBackend) fallBack(x *Exchange, err error) error {
 	f := &b.spec.Fallback
 	if f.Backend != "" {
-		if other := b.lookup(f.Backend); other != nil && x.replayable() {
+		if other := b.setup.Lookup(f.Backend); other != nil && x.replayable() {
 			x.backend, x.fallbacks = f.Backend, x.fallbacks+1
 			if x.fallbacks > 4 {
 				return err // a ring of fallbacks

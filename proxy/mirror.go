@@ -92,6 +92,7 @@ func (c *mirrorCopy) send() {
 		}
 		x.discardResponse()
 		_ = x.call.Close()
+		x.lease.end(time.Now())
 	}()
 }
 

@@ -47,6 +47,8 @@ type Proxy struct {
 	access    *accessLog
 	exchanges sync.Pool
 	lastDate  atomic.Pointer[httpDate]
+	lastings  lastings
+	swapped   chan struct{} // there is a generation that Run has not seen
 	mirrors   chan struct{} // one token for each mirrored exchange under way
 }
 
@@ -68,20 +70,59 @@ func New(cfg Config) (*Proxy, error) {
 		stats:   newStats(cfg.Metrics),
 		access:  newAccessLog(cfg.AccessLog, cfg.Metrics),
 		mirrors: make(chan struct{}, maxMirrors),
+		swapped: make(chan struct{}, 1),
 	}
+	cfg.Metrics.RegisterMetricsWriter(p.writeTargets)
 	p.exchanges.New = func() any { return new(Exchange) }
 	return p, nil
 }
 
-// Run writes out the access log until ctx ends, and then what is left of it.
-func (p *Proxy) Run(ctx context.Context) error { return p.access.run(ctx) }
+// Run looks after the targets of the generation that is served, and writes out
+// the access log, until ctx ends.
+func (p *Proxy) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.attend(ctx) })
+	err := p.access.run(ctx)
+	wg.Wait()
+	return err
+}
+
+// attend runs one generation after the other. The next begins before the one
+// before it ends, so that nothing goes unwatched.
+func (p *Proxy) attend(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var running *Generation
+	stop := func() {}
+	defer func() { stop() }()
+	for {
+		if g := p.gen.Load(); g != nil && g != running {
+			life, end := context.WithCancel(ctx)
+			wg.Go(func() { g.run(life) })
+			stop()
+			running, stop = g, end
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.swapped:
+		}
+	}
+}
 
 // Swap makes g the generation of all exchanges that begin from now on. Those
 // under way finish on the one they began with.
 func (p *Proxy) Swap(g *Generation) {
-	if old := p.gen.Swap(g); old != nil {
+	old := p.gen.Swap(g)
+	if old != nil {
 		old.Close()
 		p.stats.retire(old, g)
+	}
+	g.begin(time.Now())
+	p.lastings.retain(g)
+	select {
+	case p.swapped <- struct{}{}:
+	default: // Run has yet to look at an earlier one
 	}
 }
 

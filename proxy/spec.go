@@ -4,6 +4,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluice-edge/sluice/health"
+	"github.com/sluice-edge/sluice/limiter"
+	"github.com/sluice-edge/sluice/proxy/upstream"
 	"github.com/sluice-edge/sluice/routing"
 )
 
@@ -62,16 +65,41 @@ type HeaderEdit struct {
 
 // HTTP is a backend of kind http: a pool of targets.
 type HTTP struct {
-	Targets   []Target  `yaml:"targets" required:"true" doc:"where requests go; a URL alone is a short form"`
-	Timeouts  Timeouts  `yaml:"timeouts"`
-	Transport Transport `yaml:"transport"`
-	Fallback  Fallback  `yaml:"fallback" doc:"what answers when no target can"`
+	Targets     []Target                 `yaml:"targets" doc:"where requests go; a URL alone is a short form"`
+	Discovery   upstream.DiscoveryConfig `yaml:"discovery" doc:"instead of targets: where they are looked up, again and again"`
+	Balance     routing.Balance          `yaml:"balance" doc:"which target takes a request"`
+	Sticky      *routing.StickyCookie    `yaml:"sticky" doc:"keep each client on its target by a signed cookie"`
+	Health      Health                   `yaml:"health" doc:"which targets can take requests"`
+	Breaker     *health.Breaker          `yaml:"breaker" doc:"stop asking what keeps failing: each target, and the backend as a whole"`
+	Retry       Retry                    `yaml:"retry" doc:"what is sent again, to another target where there is one"`
+	Concurrency limiter.Concurrency      `yaml:"concurrency" doc:"how many requests may be in flight; beyond it they wait, or get 503"`
+	Timeouts    Timeouts                 `yaml:"timeouts"`
+	Transport   Transport                `yaml:"transport"`
+	Fallback    Fallback                 `yaml:"fallback" doc:"what answers when no target can"`
+}
+
+// Health says how it is found out which targets can take requests.
+type Health struct {
+	Active         *health.Active `yaml:"active" doc:"ask targets, whether or not there are requests"`
+	Passive        health.Passive `yaml:"passive" doc:"watch what requests come to"`
+	PanicThreshold float64        `yaml:"panic_threshold" unit:"percent" default:"50%" doc:"while a smaller share of the targets is healthy, all are used; 0%: never"`
+}
+
+// Retry says when a request is sent again.
+type Retry struct {
+	Attempts          int           `yaml:"attempts" min:"1" max:"10" default:"2" doc:"at most so many in all, the first included; 1: none is sent again"`
+	On                []string      `yaml:"on" default:"[connect, reset, 502, 503, 504]" doc:"after what: connect, reset, timeout, or a status from 500 on; all but connect only for methods that may come twice"`
+	Budget            float64       `yaml:"budget" unit:"percent" default:"20%" doc:"share of the requests that may be retries"`
+	PerAttemptTimeout time.Duration `yaml:"per_attempt_timeout" default:"0s" doc:"for the head of the response of one attempt; 0: what the other time-outs leave"`
+	Backoff           time.Duration `yaml:"backoff" default:"25ms" doc:"longest wait before the first retry, doubled for each further one; the wait is a random share of it"`
+	MaxBody           int64         `yaml:"max_body" unit:"size" min:"0" max:"16MiB" default:"64KiB" doc:"of a request's body that is kept to be sent again"`
 }
 
 // A Target is one address of an HTTP backend.
 type Target struct {
-	URL    string `yaml:"url" required:"true" doc:"http://host:port, https://host:port or unix:/path"`
-	Weight int    `yaml:"weight" doc:"share of the requests" default:"1" min:"1" max:"1000"`
+	URL      string `yaml:"url" required:"true" doc:"http://host:port, https://host:port or unix:/path"`
+	Weight   int    `yaml:"weight" doc:"share of the requests" default:"1" min:"1" max:"1000"`
+	Priority int    `yaml:"priority" doc:"serves when none of a lower number can" default:"0" min:"0" max:"100"`
 }
 
 // UnmarshalText reads the short form, a URL alone.

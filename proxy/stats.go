@@ -39,6 +39,16 @@ type stats struct {
 	routes map[string]*routeStats
 }
 
+// retried counts a retry.
+func (s *stats) retried(backend, reason string) {
+	s.set.GetOrCreateCounter(fmt.Sprintf("sluice_retries_total{backend=%q,reason=%q}", backend, reason)).Inc()
+}
+
+// ejections counts how often a target was taken out by what requests came to.
+func (s *stats) ejections(backend, target string) *metrics.Counter {
+	return s.set.GetOrCreateCounter(fmt.Sprintf("sluice_ejections_total{backend=%q,target=%q}", backend, target))
+}
+
 func newStats(set *metrics.Set) *stats {
 	s := &stats{
 		set:        set,

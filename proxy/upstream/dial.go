@@ -104,6 +104,10 @@ func parseTarget(cfg Config) (*target, error) {
 	return &target{network: "tcp", address: net.JoinHostPort(host, port), host: host}, nil
 }
 
+// Config is how a target of that host is verified, for whoever else connects to
+// it. The error may be a *ConfigError.
+func (s TLS) Config(host string) (*tls.Config, error) { return s.config(host) }
+
 func (s TLS) config(host string) (*tls.Config, error) {
 	c := &tls.Config{
 		ServerName:         host,

@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/sluice-edge/sluice/health"
+	"github.com/sluice-edge/sluice/limiter"
+	"github.com/sluice-edge/sluice/proxy/upstream"
+	"github.com/sluice-edge/sluice/routing"
+)
+
+const (
+	// leastConnects is how many targets are tried while none can be connected
+	// to, also where retry.attempts is less: nobody has seen the request then.
+	leastConnects = 3
+	// longestBackoff bounds the wait before a retry.
+	longestBackoff = time.Second
+)
+
+// A lease is what an exchange occupies while it is forwarded.
+type lease struct {
+	member *routing.Member
+	gate   limiter.Ticket
+	gated  bool
+	took   time.Duration // until the head of the response; 0: there was none
+}
+
+// leave ends what the last attempt occupies at its target.
+func (l *lease) leave(now time.Time) {
+	if l.member == nil {
+		return
+	}
+	if l.took > 0 {
+		l.member.End(l.took, now)
+	} else {
+		l.member.Abandon()
+	}
+	l.member = nil
+}
+
+// end gives everything back.
+func (l *lease) end(now time.Time) {
+	l.leave(now)
+	if !l.gated {
+		return
+	}
+	outcome := limiter.Served
+	if l.took == 0 {
+		outcome = limiter.Ignored
+	}
+	l.gate.Release(l.took, outcome)
+	l.gated = false
+}
+
+// enter takes a place at the backend, and waits for one where there is a queue.
+func (b *httpBackend) enter(x *Exchange, now time.Time) error {
+	if b.gate == nil {
+		return nil
+	}
+	var ok bool
+	if x.lease.gate, ok = b.gate.Try(now); !ok {
+		var err error
+		x.lease.gate, err = b.gate.Acquire(limiter.Arrival{
+			At: now, Priority: x.route.spec.Priority, Deadline: earlier(x.deadline, x.end), Done: x.Context().Done(),
+		})
+		switch {
+		case errors.Is(err, limiter.ErrCanceled):
+			return canceled()
+		case err != nil:
+			return &Problem{
+				Status: 503, Detail: "the backend has no place to spare", Type: "connection_limit_reached",
+				RetryAfter: b.gate.RetryAfter(), Err: err,
+			}
+		}
+	}
+	x.lease.gated = true
+	return nil
+}
+
+// canceled is the error of an exchange whose client has left.
+func canceled() error {
+	return &upstream.Error{Type: "connection_terminated", Canceled: true, Unsent: true, Err: context.Canceled}
+}
+
+// forward sends the request until a target's answer stands.
+func (b *httpBackend) forward(x *Exchange) error {
+	if err := x.hold(b.spec.Retry.MaxBody); err != nil {
+		return err
+	}
+	now := time.Now()
+	x.tried.Reset()
+	x.key = 0
+	x.probe.Route = x.route.name
+	if p := b.pool.Load(); p.balancer != nil {
+		x.key, _ = p.balancer.Hash(&x.probe)
+	}
+	b.stick(x, now)
+	b.budget.Deposit(now)
+	for n := 1; ; n++ {
+		t, ticket, err := b.pick(x, now)
+		if err != nil {
+			return first2(x.err, err)
+		}
+		err = b.attempt(x, t, ticket)
+		reason := b.reason(x, err)
+		if reason == "" || !b.again(x, err, reason, n) {
+			return err
+		}
+		x.tried.Add(t.member)
+		if err := b.pause(x, n); err != nil {
+			return err
+		}
+		_ = x.call.Close() // an answer that does not stand
+		now = time.Now()
+		x.lease.leave(now)
+		b.setup.stats.retried(b.name, reason)
+	}
+}
+
+// first2 prefers what a target did to there being no other.
+func first2(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// attempt sends the request to t once, or twice where the connection turned out
+// closed under a request that may come twice: t has not seen it then.
+func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) error {
+	x.lease.member, x.lease.took = t.member, 0
+	t.member.Begin()
+	for fresh := false; ; fresh = true {
+		b.prepare(x, t)
+		if x.gone() {
+			ticket.Done(health.Canceled, time.Now())
+			return canceled()
+		}
+		x.attempts++
+		x.target = t.spec.URL
+		began := time.Now()
+		err := x.call.Do(t.pool)
+		now := time.Now()
+		took := now.Sub(began)
+		if err == nil {
+			x.err, x.lease.took = nil, max(took, 1)
+			t.stats.observe(x.call.Status/100-1, took)
+			t.observe(ticket, outcomeFor(x.call.Status), now)
+			return nil
+		}
+		var u *upstream.Error
+		if !errors.As(err, &u) {
+			ticket.Done(health.Canceled, now)
+			return err
+		}
+		t.stats.observe(outcomeOf(u), took)
+		x.err = err
+		if u.Stale && !fresh && idempotent(x.Request.Method) && x.replayable() {
+			continue
+		}
+		if x.requestIn.over {
+			ticket.Done(health.Canceled, now)
+			return errBodyTooLarge
+		}
+		blame := health.Failed
+		if u.Canceled || u.RequestBody || u.Type == "connection_limit_reached" {
+			blame = health.Canceled
+		}
+		t.observe(ticket, blame, now)
+		return err
+	}
+}
+
+// outcomeFor is what a status says of the target that answered with it.
+func outcomeFor(status int) health.Outcome {
+	if status >= 500 && status != 501 && status != 505 {
+		return health.Failed
+	}
+	return health.Succeeded
+}
+
+// reason is the name under retry.on for how an attempt ended; empty where the
+// answer stands or nothing could be won by asking again.
+func (b *httpBackend) reason(x *Exchange, err error) string {
+	if err == nil {
+		return b.retry.statuses[x.call.Status]
+	}
+	var u *upstream.Error
+	switch {
+	case !errors.As(err, &u), u.Canceled, u.RequestBody:
+		return ""
+	case u.Unsent:
+		return b.retry.named("connect")
+	case u.Timeout():
+		if on := b.retry.named("timeout"); on != "" {
+			return on
+		}
+		return b.retry.statuses[504]
+	case u.Type == "connection_terminated", u.Type == "http_response_incomplete", u.Stale:
+		return b.retry.named("reset")
+	case strings.HasPrefix(u.Type, "http_"):
+		return b.retry.statuses[502]
+	}
+	return b.retry.named("reset")
+}
+
+// again reports whether the request may be sent once more after n attempts, and
+// takes it from the budget.
+func (b *httpBackend) again(x *Exchange, err error, reason string, n int) bool {
+	var u *upstream.Error
+	unseen := errors.As(err, &u) && u.Unsent
+	most := b.spec.Retry.Attempts
+	if unseen && most > 1 {
+		most = max(most, min(leastConnects, len(b.pool.Load().targets)))
+	}
+	if n >= most || !x.replayable() || len(x.Request.Upgrade) > 0 && !unseen {
+		return false
+	}
+	if !unseen && !idempotent(x.Request.Method) {
+		return false
+	}
+	now := time.Now()
+	if end := earlier(x.deadline, b.end(x)); !end.IsZero() && !now.Before(end) {
+		return false
+	}
+	return b.budget.Withdraw(now)
+}
+
+// pause waits before the n-th retry, unless there is a target that has not been
+// tried: nobody there needs to be spared.
+func (b *httpBackend) pause(x *Exchange, n int) error {
+	if x.tried.Len() < len(b.pool.Load().targets) {
+		return nil
+	}
+	d := limiter.Backoff(b.spec.Retry.Backoff, longestBackoff, n, rand.Float64())
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-x.Context().Done():
+		if x.gone() {
+			return canceled()
+		}
+		return nil // the next attempt finds its time over
+	}
+}
+
+// retryOn is Retry.On, read.
+type retryOn struct {
+	connect, reset, timeout bool
+	statuses                map[int]string
+}
+
+// named returns name if retries are for it.
+func (r *retryOn) named(name string) string {
+	if name == "connect" && r.connect || name == "reset" && r.reset || name == "timeout" && r.timeout {
+		return name
+	}
+	return ""
+}

@@ -1,0 +1,284 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sluice-edge/sluice/health"
+	"github.com/sluice-edge/sluice/proxy/upstream"
+	"github.com/sluice-edge/sluice/routing"
+)
+
+// lookEvery is how often a backend looks for targets whose time out is over.
+const lookEvery = 100 * time.Millisecond
+
+// parts makes what the backend decides with, besides its targets.
+func (b *httpBackend) parts(now time.Time) (faults []error) {
+	add := func(path string, err error) {
+		for _, one := range unjoin(err) {
+			faults = append(faults, within(path, one))
+		}
+	}
+	add("retry", b.readRetry())
+	add("balance", b.spec.Balance.Validate())
+	var err error
+	b.budget, err = b.lasting.budgetOf(b.spec.Retry.Budget, now)
+	add("retry.budget", err)
+	b.gate, b.regate, err = b.lasting.gateOf(b.spec.Concurrency, now)
+	add("concurrency", err)
+	if a := b.spec.Health.Active; a != nil {
+		tls, err := b.tlsOf("").Config("")
+		add("transport", err)
+		if err == nil {
+			b.group, err = b.setup.checker().Group(b.name, *a, tls)
+			add("health.active", err)
+		}
+	}
+	if b.spec.Health.Passive.MaxEjected > 0 {
+		b.ejector, err = health.NewEjector(b.spec.Health.Passive, now, b.ejected)
+		add("health.passive", err)
+	}
+	if b.spec.Breaker != nil {
+		b.circuit, err = health.NewCircuit(*b.spec.Breaker, now, func(c health.CircuitChange) { b.broke(nil, c) })
+		add("breaker", err)
+	}
+	add("discovery", b.spec.Discovery.Validate())
+	add("sticky", b.makeSticky())
+	return faults
+}
+
+func (b *httpBackend) readRetry() error {
+	b.retry.statuses = make(map[int]string)
+	var faults []error
+	for i, on := range b.spec.Retry.On {
+		switch n, err := strconv.Atoi(on); {
+		case on == "connect":
+			b.retry.connect = true
+		case on == "reset":
+			b.retry.reset = true
+		case on == "timeout":
+			b.retry.timeout = true
+		case err == nil && n >= 500 && n <= 599:
+			b.retry.statuses[n] = on
+		default:
+			faults = append(faults, &SpecError{fmt.Sprintf("on[%d]", i), fmt.Errorf("%q is none of connect, reset, timeout and the statuses from 500 to 599", on)})
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (b *httpBackend) makeSticky() error {
+	spec := b.spec.Sticky
+	if spec == nil {
+		return nil
+	}
+	var secrets [][]byte
+	if spec.SecretFile != "" {
+		data, err := os.ReadFile(spec.SecretFile)
+		if err != nil {
+			return &SpecError{"secret_file", err}
+		}
+		for line := range bytes.Lines(data) {
+			if secret := bytes.TrimSpace(line); len(secret) > 0 {
+				secrets = append(secrets, secret)
+			}
+		}
+		if len(secrets) == 0 {
+			return &SpecError{"secret_file", fmt.Errorf("%s holds no secret", spec.SecretFile)}
+		}
+	}
+	var err error
+	b.sticky, err = routing.NewSticky(*spec, b.name, secrets)
+	return err
+}
+
+// adopt takes over what an earlier generation has found out.
+func (b *httpBackend) adopt(old *httpBackend, now time.Time) {
+	if old == nil {
+		return
+	}
+	if b.ejector != nil && old.ejector != nil {
+		b.ejector.Adopt(old.ejector, now)
+	}
+	if b.circuit != nil && old.circuit != nil {
+		b.circuit.Adopt(old.circuit, now)
+	}
+	before := old.pool.Load()
+	for _, t := range b.pool.Load().targets {
+		if was := before.byMember[t.member]; was != nil && t.circuit != nil && was.circuit != nil {
+			t.circuit.Adopt(was.circuit, now)
+		}
+	}
+}
+
+// begin puts the backend's view of its targets in the place of an earlier
+// generation's.
+func (b *httpBackend) begin(now time.Time) {
+	b.regate()
+	var names []string
+	for _, t := range b.pool.Load().targets {
+		names = append(names, t.spec.URL)
+		t.refresh(now)
+	}
+	b.lasting.members.Retain(names)
+}
+
+// run looks after the targets until ctx ends.
+func (b *httpBackend) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if b.spec.Discovery.Enabled() {
+		d, err := upstream.NewDiscovery(b.spec.Discovery, b.setup.Log, b.discovered)
+		if err != nil {
+			return err // it was found valid
+		}
+		wg.Go(func() { _ = d.Run(ctx) }) // it ends with ctx
+	}
+	if b.ejector == nil && b.circuit == nil {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			b.look(now)
+		}
+	}
+}
+
+// look brings back the targets whose time out is over.
+func (b *httpBackend) look(now time.Time) {
+	if b.ejector != nil {
+		b.ejector.Sweep(now)
+	}
+	for _, t := range b.pool.Load().targets {
+		if !t.member.Available() {
+			t.refresh(now)
+		}
+	}
+}
+
+// discovered is told of all targets whenever they have changed.
+func (b *httpBackend) discovered(found []upstream.Found) {
+	old := b.pool.Load()
+	places := placesOf(found)
+	for _, t := range b.spec.Targets {
+		places = append(places, place{Target: t})
+	}
+	next, err := b.newPool(places, old)
+	if err != nil {
+		b.setup.Log.Error("discovered targets cannot be used; those before them stay", "error", err)
+		return
+	}
+	b.lasting.discovered(found)
+	b.pool.Store(next)
+	now := time.Now()
+	var names []string
+	for _, t := range next.targets {
+		names = append(names, t.spec.URL)
+		t.refresh(now)
+	}
+	for _, t := range old.targets {
+		if !next.has(t) {
+			b.dismiss(t, next, now)
+		}
+	}
+	b.lasting.members.Retain(names)
+}
+
+// dismiss ends what looks after a target that is gone.
+func (b *httpBackend) dismiss(t *target, next *pool, now time.Time) {
+	t.close()
+	if next.byMember[t.member] != nil {
+		return // it is there with another weight
+	}
+	if b.group != nil {
+		b.group.Remove(t.spec.URL)
+	}
+	if b.ejector != nil {
+		b.ejector.Remove(t.spec.URL, now)
+	}
+}
+
+// checked is told of a target's health when that has changed.
+func (b *httpBackend) checked(c health.Transition) {
+	if c.Healthy {
+		b.setup.Log.Info("target is healthy", "target", c.Target)
+	} else {
+		b.setup.Log.Warn("target is unhealthy", "target", c.Target, "reason", c.Reason)
+	}
+	b.refresh(c.Target, c.At)
+}
+
+// ejected is told when requests have taken a target out, or it is back.
+func (b *httpBackend) ejected(e health.Ejection) {
+	if e.Ejected {
+		b.setup.Log.Warn("target is ejected", "target", e.Target, "for", e.For.String(), "times", e.Times)
+		b.setup.stats.ejections(b.name, e.Target).Inc()
+	} else {
+		b.setup.Log.Info("target is back", "target", e.Target)
+	}
+	b.refresh(e.Target, e.At)
+}
+
+// broke is told of the state of a breaker: t's, or without t the backend's.
+func (b *httpBackend) broke(t *target, c health.CircuitChange) {
+	name := ""
+	if t != nil {
+		name = t.spec.URL
+	}
+	if c.To == health.Open {
+		b.setup.Log.Warn("breaker is open", "target", name, "reason", c.Reason)
+	} else {
+		b.setup.Log.Info("breaker is "+c.To.String(), "target", name)
+	}
+	if t != nil {
+		t.refresh(c.At)
+	}
+}
+
+func (b *httpBackend) refresh(url string, now time.Time) {
+	p := b.pool.Load()
+	if p == nil {
+		return
+	}
+	for _, t := range p.targets {
+		if t.spec.URL == url {
+			t.refresh(now)
+		}
+	}
+}
+
+// stick finds out which target the client was at.
+func (b *httpBackend) stick(x *Exchange, now time.Time) {
+	x.stuck, x.renew = 0, b.sticky != nil
+	if b.sticky == nil {
+		return
+	}
+	if field, ok := x.Request.Lookup("Cookie"); ok {
+		if id, renew, ok := b.sticky.Find(field, now); ok {
+			x.stuck, x.renew = id, renew
+		}
+	}
+}
+
+// keep has the client come back to the target that has answered.
+func (b *httpBackend) keep(x *Exchange) {
+	m := x.lease.member
+	if b.sticky == nil || m == nil || !x.renew && m.ID() == x.stuck {
+		return
+	}
+	n := len(x.arena)
+	x.arena = b.sticky.Issue(x.arena, m.ID(), x.Request.Scheme == "https", time.Now())
+	x.Response.Header.Add("Set-Cookie", view(x.arena[n:len(x.arena):len(x.arena)]))
+}
