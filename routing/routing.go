@@ -7,6 +7,11 @@
 //
 // Paths are compared in one normal form (Paths.Normalize), the only reading of
 // a path that anything in the gateway decides on.
+//
+// A Balancer picks the target of an attempt among a backend's members, by one of
+// six policies, of which BALANCE.md shows how evenly they spread load and how
+// many keys they move; a Key says which parts of a request it goes by; a Sticky
+// keeps a client on its target by a signed cookie.
 package routing
 
 import (
@@ -62,7 +67,8 @@ type Fields interface {
 	Lookup(name string) (value string, ok bool)
 }
 
-// A Request is what a table decides on. The table keeps nothing of it.
+// A Request is what a table decides on, and what a Key reads. Neither keeps
+// anything of it.
 type Request struct {
 	Host     string // as the client sent it, with or without a port
 	Path     string // the normal form
@@ -72,6 +78,13 @@ type Request struct {
 	ClientIP netip.Addr
 	// Ambiguous is what Normalize said of the path.
 	Ambiguous bool
+
+	// What follows is not known before the match, and not looked at by it: a
+	// Key may ask for it.
+	Route      string // name of the route that was taken
+	Claims     Claims // nil: the client has shown no token
+	TLSSubject string // of the client's certificate, if it has shown one
+	TLSName    string // the certificate's first alternative name
 }
 
 // An Outcome is how a match ended.
