@@ -22,16 +22,23 @@
 //	limit    = limit · (1 − smoothing) + wanted · smoothing
 //
 // and no growth while fewer than half of the places are taken. Three things
-// differ. Their queue is 4 whatever the limit, ours a tenth of it, so that the
-// latency at which growth ends does not depend on the size of the backend.
-// They double nothing; ours grows by half a window until latency first answers.
-// And their base takes in the latency of an overload until it excuses it: a
-// lasting one raises limit and latency without end. Ours rises only when that
-// latency cannot be our doing: when there was room, or when a probe with
-// three fifths of the limit left it unchanged. Where the probe lowered it, the
-// lower one is the base. The same probe takes in a real change of latency (a
-// slower release of the backend) after half a second. TestSimulation prints
-// what comes of it.
+// differ:
+//
+//   - Their queue is 4 whatever the limit, ours a tenth of it, so that the latency
+//     at which growth ends does not depend on the size of the backend.
+//   - Until latency first answers, ours grows by half in each window: a gateway
+//     that has just started does not shed for long what the backend can take.
+//   - Their base takes in the latency of an overload until it excuses it, so a
+//     lasting one raises limit and latency without end. Ours rises only when the
+//     latency cannot be our doing: when there was room, or when a probe with three
+//     fifths of the limit left it unchanged. Where the probe lowered it, the lower
+//     one is the base. The same probe takes in a real change (a slower release of
+//     the backend) within a second or two.
+//
+// TestSimulation prints what comes of it: under 2 and 4 times what 4 or 40
+// servers can do, admitted requests take 1.4 times as long as without load, and
+// 98 % or more of the capacity is used. A backend that takes one request at a
+// time has no room for such fractions: there, it is 2.5 to 2.8 times.
 package limiter
 
 import (
