@@ -32,6 +32,14 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
+// The scheduler looks for what is due some beats an interval, of the shortest
+// that there is: to wake up for each check would cost several times the checks,
+// of which a beat begins a few at once.
+const (
+	beats   = 25
+	maxBeat = 250 * time.Millisecond
+)
+
 // A Checker checks the targets of all backends of one generation: one goroutine
 // knows what is due when, and a bounded number of others do the checks.
 type Checker struct {
@@ -43,6 +51,7 @@ type Checker struct {
 	records map[string]*record // of an earlier generation, by backend and target
 	queue   queue
 	started bool
+	beat    time.Duration // between two looks at the queue, at least
 	busy    int     // checks under way
 	stuck   bool    // checks are due, and no more may begin
 	need    float64 // checks under way if each runs into its time-out
@@ -102,6 +111,9 @@ func (c *Checker) Group(backend string, cfg Active, tlsConfig *tls.Config) (*Gro
 	if c.groups[backend] != nil {
 		return nil, fmt.Errorf("health: backend %q is checked already", backend)
 	}
+	if beat := min(cfg.Interval/beats, maxBeat); c.beat == 0 || beat < c.beat {
+		c.beat = beat
+	}
 	c.groups[backend] = g
 	return g, nil
 }
@@ -111,7 +123,7 @@ func (c *Checker) Group(backend string, cfg Active, tlsConfig *tls.Config) (*Gro
 // one of that name, it is returned. An error of the port is a *FieldError.
 //
 // A new target may be used until its first check has failed. That check comes
-// within a tenth of a second, and a millisecond for each target there is, but
+// within a third of a second, and a millisecond for each target there is, but
 // no later than an interval.
 func (g *Group) Add(url string) (*Target, error) {
 	p, err := newProbe(g.plan, g.tls, g.checker.cfg.Dial, url)

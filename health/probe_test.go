@@ -24,7 +24,7 @@ import (
 )
 
 // peer listens and treats every connection as handle does, until the test ends.
-// It counts the connections.
+// It counts the connections; who handles one closes it, or the test's end does.
 func peer(t testing.TB, network, address string, handle func(net.Conn)) (string, *atomic.Int32) {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -32,7 +32,7 @@ func peer(t testing.TB, network, address string, handle func(net.Conn)) (string,
 		t.Fatal(err)
 	}
 	accepted := new(atomic.Int32)
-	ended := make(chan struct{})
+	ended, end := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -42,11 +42,11 @@ func peer(t testing.TB, network, address string, handle func(net.Conn)) (string,
 				return
 			}
 			accepted.Add(1)
-			go func() { <-ended; c.Close() }()
-			go handle(c)
+			stop := context.AfterFunc(ended, func() { c.Close() })
+			go func() { handle(c); stop() }()
 		}
 	}()
-	t.Cleanup(func() { l.Close(); close(ended); <-done })
+	t.Cleanup(func() { l.Close(); end(); <-done })
 	return l.Addr().String(), accepted
 }
 
@@ -73,7 +73,7 @@ func once(answer string) func(net.Conn) {
 	}
 }
 
-func silent(c net.Conn) { io.Copy(io.Discard, c) }
+func silent(c net.Conn) { io.Copy(io.Discard, c); c.Close() }
 
 func reset(c net.Conn) {
 	http.ReadRequest(bufio.NewReader(c))
@@ -82,8 +82,10 @@ func reset(c net.Conn) {
 }
 
 func slowHead(c net.Conn) {
+	http.ReadRequest(bufio.NewReader(c))
+	io.WriteString(c, "HTTP/1.1 200 OK\r\nX: ")
 	for {
-		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "[:1]); err != nil {
+		if _, err := io.WriteString(c, "x"); err != nil {
 			return
 		}
 		<-time.After(20 * time.Millisecond)
@@ -91,6 +93,7 @@ func slowHead(c net.Conn) {
 }
 
 func slowBody(c net.Conn) {
+	http.ReadRequest(bufio.NewReader(c))
 	io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
 	for {
 		if _, err := io.WriteString(c, "x"); err != nil {

@@ -102,7 +102,7 @@ func (c *Checker) dispatch(ctx context.Context, wg *sync.WaitGroup) time.Duratio
 	for len(c.queue) > 0 {
 		t := c.queue[0]
 		if wait := t.due.Sub(now); wait > 0 {
-			return wait
+			return max(wait, c.beat)
 		}
 		if c.busy >= c.workers() {
 			c.stuck = true
