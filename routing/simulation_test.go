@@ -59,8 +59,8 @@ func extremes(b *Balancer, seats []Seat, picks int) (least, most float64) {
 }
 
 func spreadTable(t *testing.T) string {
-	const picks = 100_000
-	out := section("Spread", "What a target gets of 100,000 picks (of different keys), the least and the most of ten, as a multiple of its share; nothing is under way.",
+	const picks = 40_000
+	out := section("Spread", "What a target gets of 40,000 picks (of different keys), the least and the most of ten, as a multiple of its share; nothing is under way.",
 		"policy", "equal weights", "weights 1 to 10", "100 equal targets")
 	for _, policy := range policies {
 		cells := []string{policy}
@@ -78,8 +78,8 @@ func spreadTable(t *testing.T) string {
 }
 
 func movementTable(t *testing.T) string {
-	const keys = 20_000
-	out := section("Movement", "How many of 20,000 keys change their target: the mean over up to ten changes, and the worst. No policy can do with less than the first column.",
+	const keys = 10_000
+	out := section("Movement", "How many of 10,000 keys change their target: the mean over up to ten changes, and the worst. No policy can do with less than the first column.",
 		"policy", "targets", "at least", "one leaves the file", "one becomes unavailable")
 	for _, policy := range keyPolicies {
 		for _, n := range []int{3, 10, 100} {
@@ -166,12 +166,12 @@ func slowTable(t *testing.T) string {
 				return 20
 			},
 		}
-		d.run(60_000)
+		d.run(20_000)
 		sum := 0
 		for _, w := range d.waits {
 			sum += w
 		}
-		out += row(policy, inPercent(float64(d.picked[slow])/60_000), fmt.Sprintf("%d ms", sum/60_000),
+		out += row(policy, inPercent(float64(d.picked[slow])/20_000), fmt.Sprintf("%d ms", sum/20_000),
 			fmt.Sprintf("%d ms", d.waits[len(d.waits)*95/100]), fmt.Sprintf("%d ms", d.waits[len(d.waits)*99/100]), fmt.Sprintf("%.2f", d.worst))
 	}
 	return out
