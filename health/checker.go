@@ -28,7 +28,8 @@ type Config struct {
 	// Workers bounds how many checks may be under way; 0: twice as many as are
 	// needed when every target runs into its time-out, and at most 1024.
 	Workers int
-	// Dial connects; nil: a net.Dialer. It returns when its context ends.
+	// Dial connects; nil: a net.Dialer. It resolves names, and returns when its
+	// context ends.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -52,9 +53,9 @@ type Checker struct {
 	queue   queue
 	started bool
 	beat    time.Duration // between two looks at the queue, at least
-	busy    int     // checks under way
-	stuck   bool    // checks are due, and no more may begin
-	need    float64 // checks under way if each runs into its time-out
+	busy    int           // checks under way
+	stuck   bool          // checks are due, and no more may begin
+	need    float64       // checks under way if each runs into its time-out
 	targets int
 }
 
@@ -89,7 +90,7 @@ func NewChecker(cfg Config) (*Checker, error) {
 		cfg.Report = func(Transition) {}
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{KeepAlive: -1}).DialContext
+		cfg.Dial = dialer((&net.Dialer{}).DialContext).DialContext
 	}
 	return &Checker{cfg: cfg, wake: make(chan struct{}, 1), groups: map[string]*Group{}}, nil
 }

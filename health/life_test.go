@@ -16,7 +16,7 @@ import (
 // quick is checks in the rhythm of a test.
 func quick(kind string) Active {
 	a := defaultActive()
-	a.Kind, a.Interval, a.Timeout, a.HealthyAfter, a.UnhealthyAfter = kind, 30*time.Millisecond, 30*time.Millisecond, 1, 2
+	a.Kind, a.Interval, a.Timeout, a.HealthyAfter, a.UnhealthyAfter = kind, 60*time.Millisecond, 30*time.Millisecond, 1, 2
 	return a
 }
 
@@ -109,12 +109,13 @@ func TestHungResolver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silentDNS.Close()
-	dialer := net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	d := dialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", silentDNS.LocalAddr().String())
-	}}}
+	})
+	d.Resolver.PreferGo = true
 	well, checks := peer(t, "tcp", "127.0.0.1:0", func(c net.Conn) { c.Close() })
 	before := runtime.NumGoroutine()
-	c, err := NewChecker(Config{Dial: dialer.DialContext})
+	c, err := NewChecker(Config{Dial: d.DialContext})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +128,8 @@ func TestHungResolver(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lost []*Target
-	for _, name := range []string{"http://a.invalid.", "http://b.invalid.", "http://c.invalid.", "http://d.invalid."} {
-		lost = append(lost, add(t, g, name), add(t, web, name))
+	for _, name := range []string{"a", "b", "c", "d"} { // net does not end a look-up that two wait for
+		lost = append(lost, add(t, g, "http://"+name+".tcp.invalid."), add(t, web, "http://"+name+".web.invalid."))
 	}
 	good := add(t, g, "http://"+well)
 	stop := run(t, c)
@@ -166,10 +167,15 @@ func TestRemovedConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := add(t, g, "http://"+address)
+	_, port, _ := net.SplitHostPort(address)
+	url := "http://localhost:" + port // a name, and the dialer that comes with the checker
+	x := add(t, g, url)
 	defer run(t, c)()
 	until(t, "it is checked", func() bool { return !x.State().Checked.IsZero() })
-	g.Remove("http://" + address)
+	if s := x.State(); !s.Healthy {
+		t.Fatalf("%+v", s)
+	}
+	g.Remove(url)
 	select {
 	case <-gone:
 	case <-time.After(10 * time.Second):

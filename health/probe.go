@@ -14,6 +14,32 @@ import (
 
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
+// waiting is a context value: the context of who connects, for look-ups, whose
+// own context ends later.
+type waiting struct{}
+
+// open connects, without TLS.
+func (at *place) open(ctx context.Context) (net.Conn, error) {
+	return at.dial(context.WithValue(ctx, waiting{}, ctx), at.network, at.address)
+}
+
+// dialer returns one that resolves names over connections of dns. These end with
+// who waits for them: net's resolver would go on for ten seconds or more, and
+// goroutines would add up where a resolver hangs.
+func dialer(dns dialFunc) *net.Dialer {
+	return &net.Dialer{KeepAlive: -1, Resolver: &net.Resolver{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		limit, ok := ctx.Value(waiting{}).(context.Context)
+		if !ok { // net does not show values of a context that has ended
+			return nil, context.Canceled
+		}
+		c, err := dns(ctx, network, address)
+		if err == nil {
+			context.AfterFunc(limit, func() { c.Close() })
+		}
+		return c, err
+	}}}
+}
+
 // A probe asks one target, one question at a time.
 type probe interface {
 	// check returns why the target is not well. It returns when ctx ends.
@@ -97,7 +123,7 @@ func (at *place) connect(ctx context.Context) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, at.timeout)
 	defer cancel()
-	nc, err := at.dial(ctx, at.network, at.address)
+	nc, err := at.open(ctx)
 	if err != nil || at.tls == nil {
 		return nc, err
 	}
@@ -113,7 +139,7 @@ func (at *place) connect(ctx context.Context) (net.Conn, error) {
 type tcpProbe struct{ at *place }
 
 func (p tcpProbe) check(ctx context.Context) error {
-	nc, err := p.at.dial(ctx, p.at.network, p.at.address)
+	nc, err := p.at.open(ctx)
 	if err != nil {
 		return short(err)
 	}

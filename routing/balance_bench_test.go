@@ -14,7 +14,7 @@ func BenchmarkPick(b *testing.B) {
 	for _, policy := range policies {
 		for _, n := range []int{10, 1000} {
 			bal := loaded(b, policy, n)
-			now := epoch.Add(time.Second)
+			now := bal.group.began.Add(time.Second)
 			b.Run(fmt.Sprintf("%s/%d/serial", policy, n), func(b *testing.B) {
 				b.ReportAllocs()
 				key := uint64(0)
@@ -50,11 +50,15 @@ func BenchmarkPick(b *testing.B) {
 func loaded(t testing.TB, policy string, n int) *Balancer {
 	spec := keyed(policy)
 	spec.BoundedLoad = 1.25
-	seats := seatsOf(equal(n)...)
-	for i, s := range seats {
-		s.Member.Begin()
-		s.Member.Begin()
-		s.Member.End(time.Duration(1+i%7)*time.Millisecond, epoch)
+	now := time.Now() // with a monotonic clock, as exchanges have it
+	g := NewMembers(now)
+	var seats []Seat
+	for i := range n {
+		m := g.Of(fmt.Sprint(i), now)
+		m.Begin()
+		m.Begin()
+		m.End(time.Duration(1+i%7)*time.Millisecond, now)
+		seats = append(seats, Seat{Member: m, Weight: 1})
 	}
 	return mustBalance(t, spec, seats)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -195,46 +196,59 @@ func TestSharesFollowWeights(t *testing.T) {
 // every pick whether it was one of those allowed.
 func TestPickProperties(t *testing.T) {
 	for _, policy := range policies {
-		t.Run(policy, rapid.MakeCheck(func(t *rapid.T) {
-			threshold := rapid.SampledFrom([]float64{0, 0.3, 0.5, 1}).Draw(t, "panic")
-			g := NewMembers(epoch)
-			var seats []Seat
-			for i := range rapid.IntRange(1, 9).Draw(t, "members") {
-				seats = append(seats, Seat{
-					Member:   g.Of(fmt.Sprint(i), epoch),
-					Weight:   rapid.SampledFrom([]int{1, 2, 3, 1000}).Draw(t, "weight"),
-					Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
-				})
-			}
-			spec := keyed(policy)
-			spec.PanicThreshold, spec.BoundedLoad, spec.SlowStart = threshold, 1.25, 10*time.Second
-			b, err := NewBalancer(spec, seats)
-			if err != nil {
-				t.Fatal(err)
-			}
-			now := epoch
-			for range 40 {
-				s := rapid.SampledFrom(seats).Draw(t, "seat")
-				now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond)
-				switch rapid.IntRange(0, 4).Draw(t, "change") {
-				case 0, 1:
-					s.Member.SetAvailable(!s.Member.Available(), now)
-				case 2:
-					s.Member.SetDraining(!s.Member.Draining())
-				case 3:
-					s.Member.Begin()
+		t.Run(policy, func(t *testing.T) {
+			var balancers []*Balancer // made beforehand: tables cost most of the time
+			for seed, threshold := range []float64{0, 0.3, 0.5, 1, 0.5, 0} {
+				luck := rand.New(rand.NewPCG(uint64(seed), 0))
+				spec := keyed(policy)
+				spec.PanicThreshold, spec.BoundedLoad, spec.SlowStart = threshold, 1.25, 10*time.Second
+				seats := seatsOf(equal(1 + luck.IntN(9))...)
+				for i := range seats {
+					seats[i].Weight, seats[i].Priority = []int{1, 2, 3, 1000}[luck.IntN(4)], luck.IntN(3)
 				}
-				var tried Tried
-				for range rapid.IntRange(0, 3).Draw(t, "tried") {
-					tried.Add(rapid.SampledFrom(seats).Draw(t, "was tried").Member)
-				}
-				m := b.Pick(rapid.Uint64().Draw(t, "key"), now, &tried)
-				allowed := candidates(seats, threshold, &tried)
-				if m == nil && len(allowed) > 0 || m != nil && !slices.Contains(allowed, m) {
-					t.Fatalf("picked %v of %v", name(m), names(allowed))
-				}
+				balancers = append(balancers, mustBalance(t, spec, seats))
 			}
-		}))
+			rapid.Check(t, func(t *rapid.T) {
+				pickSteps(t, rapid.SampledFrom(balancers).Draw(t, "balancer"))
+			})
+		})
+	}
+}
+
+func pickSteps(t *rapid.T, b *Balancer) {
+	b.reset()
+	now := epoch
+	for range 40 {
+		s := rapid.SampledFrom(b.seats).Draw(t, "seat")
+		now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond)
+		switch rapid.IntRange(0, 4).Draw(t, "change") {
+		case 0, 1:
+			s.Member.SetAvailable(!s.Member.Available(), now)
+		case 2:
+			s.Member.SetDraining(!s.Member.Draining())
+		case 3:
+			s.Member.Begin()
+		}
+		var tried Tried
+		for range rapid.IntRange(0, 3).Draw(t, "tried") {
+			tried.Add(rapid.SampledFrom(b.seats).Draw(t, "was tried").Member)
+		}
+		m := b.Pick(rapid.Uint64().Draw(t, "key"), now, &tried)
+		allowed := candidates(b.seats, b.spec.PanicThreshold, &tried)
+		if m == nil && len(allowed) > 0 || m != nil && !slices.Contains(allowed, m) {
+			t.Fatalf("picked %v of %v", name(m), names(allowed))
+		}
+	}
+}
+
+// reset makes all members as they were in the beginning, but for their latency.
+func (b *Balancer) reset() {
+	for _, s := range b.seats {
+		s.Member.SetAvailable(true, epoch)
+		s.Member.SetDraining(false)
+		for s.Member.InFlight() > 0 {
+			s.Member.Abandon()
+		}
 	}
 }
 

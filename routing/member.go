@@ -179,12 +179,12 @@ type latency struct {
 const decay = 10 * time.Second
 
 func weightAfter(elapsed int64) float64 {
-	x := float64(elapsed) / float64(decay)
+	x := float64(elapsed) * (1 / float64(decay))
 	switch {
 	case x <= 0:
 		return 1
 	case x < 0.2: // e^−x but for 0.01 %, at a third of its cost
-		return 1 - x*(1-x/2*(1-x/3))
+		return 1 - x*(1-x*(1./2-x*(1./6)))
 	}
 	return math.Exp(-x)
 }
