@@ -100,25 +100,35 @@ func (b *httpBackend) forward(x *Exchange) error {
 	}
 	b.stick(x, now)
 	b.budget.Deposit(now)
-	for n := 1; ; n++ {
+	before := x.attempts // for another backend, whose fallback this one is
+	for {
 		t, ticket, err := b.pick(x, now)
 		if err != nil {
 			return first2(x.err, err)
 		}
 		err = b.attempt(x, t, ticket)
 		reason := b.reason(x, err)
-		if reason == "" || !b.again(x, err, reason, n) {
+		n, unseen := x.attempts-before, unsent(err)
+		x.tried.Add(t.member)
+		if reason == "" || !b.again(x, unseen, n) {
 			return err
 		}
-		x.tried.Add(t.member)
-		if err := b.pause(x, n); err != nil {
-			return err
+		if !unseen {
+			if err := b.pause(x, n); err != nil {
+				return err
+			}
 		}
 		_ = x.call.Close() // an answer that does not stand
 		now = time.Now()
 		x.lease.leave(now)
 		b.setup.stats.retried(b.name, reason)
 	}
+}
+
+// unsent reports whether the target that failed has not seen the request.
+func unsent(err error) bool {
+	var u *upstream.Error
+	return errors.As(err, &u) && u.Unsent
 }
 
 // first2 prefers what a target did to there being no other.
@@ -130,7 +140,7 @@ func first2(a, b error) error {
 }
 
 // attempt sends the request to t once, or twice where the connection turned out
-// closed under a request that may come twice: t has not seen it then.
+// closed under a request that may come twice: t has very likely not seen it.
 func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) error {
 	x.lease.member, x.lease.took = t.member, 0
 	t.member.Begin()
@@ -208,19 +218,19 @@ func (b *httpBackend) reason(x *Exchange, err error) string {
 	return b.retry.named("reset")
 }
 
-// again reports whether the request may be sent once more after n attempts, and
-// takes it from the budget.
-func (b *httpBackend) again(x *Exchange, err error, reason string, n int) bool {
-	var u *upstream.Error
-	unseen := errors.As(err, &u) && u.Unsent
+// again reports whether the request may be sent once more after n attempts, to a
+// target that has not been tried, and takes it from the budget. A backend's only
+// target is not asked twice: it would get the more the worse it fares.
+func (b *httpBackend) again(x *Exchange, unseen bool, n int) bool {
+	targets := len(b.pool.Load().targets)
 	most := b.spec.Retry.Attempts
 	if unseen && most > 1 {
-		most = max(most, min(leastConnects, len(b.pool.Load().targets)))
+		most = max(most, leastConnects)
 	}
-	if n >= most || !x.replayable() || len(x.Request.Upgrade) > 0 && !unseen {
+	switch {
+	case n >= most, x.tried.Len() >= targets, !x.replayable():
 		return false
-	}
-	if !unseen && !idempotent(x.Request.Method) {
+	case !unseen && (!idempotent(x.Request.Method) || len(x.Request.Upgrade) > 0):
 		return false
 	}
 	now := time.Now()
@@ -230,12 +240,8 @@ func (b *httpBackend) again(x *Exchange, err error, reason string, n int) bool {
 	return b.budget.Withdraw(now)
 }
 
-// pause waits before the n-th retry, unless there is a target that has not been
-// tried: nobody there needs to be spared.
+// pause waits before the n-th retry of a request that a target has seen.
 func (b *httpBackend) pause(x *Exchange, n int) error {
-	if x.tried.Len() < len(b.pool.Load().targets) {
-		return nil
-	}
 	d := limiter.Backoff(b.spec.Retry.Backoff, longestBackoff, n, rand.Float64())
 	if d <= 0 {
 		return nil

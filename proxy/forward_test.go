@@ -208,17 +208,6 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
-func TestInterleave(t *testing.T) {
-	a, b, c := &target{url: "a", weight: 5}, &target{url: "b", weight: 1}, &target{url: "c", weight: 1}
-	order := ""
-	for _, t := range interleave([]*target{a, b, c}) {
-		order += t.url
-	}
-	if order != "aabacaa" {
-		t.Errorf("order %s, want aabacaa", order)
-	}
-}
-
 func TestTrailersAreWanted(t *testing.T) {
 	for _, c := range []struct {
 		in   []string

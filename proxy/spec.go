@@ -91,7 +91,7 @@ type Retry struct {
 	On                []string      `yaml:"on" default:"[connect, reset, 502, 503, 504]" doc:"after what: connect, reset, timeout, or a status from 500 on; all but connect only for methods that may come twice"`
 	Budget            float64       `yaml:"budget" unit:"percent" default:"20%" doc:"share of the requests that may be retries"`
 	PerAttemptTimeout time.Duration `yaml:"per_attempt_timeout" default:"0s" doc:"for the head of the response of one attempt; 0: what the other time-outs leave"`
-	Backoff           time.Duration `yaml:"backoff" default:"25ms" doc:"longest wait before the first retry, doubled for each further one; the wait is a random share of it"`
+	Backoff           time.Duration `yaml:"backoff" default:"25ms" doc:"longest wait before the first retry of what a target has seen, doubled for each further one; the wait is a random share of it"`
 	MaxBody           int64         `yaml:"max_body" unit:"size" min:"0" max:"16MiB" default:"64KiB" doc:"of a request's body that is kept to be sent again"`
 }
 

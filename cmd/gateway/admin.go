@@ -90,8 +90,11 @@ func (g *gateway) adminHandler(token string) http.Handler {
 		Backends:   func() any { return g.current.Load().gen.Backends() },
 		Generation: func() any { return g.status.report() },
 		Config:     func() any { return g.current.Load().shown },
-		Reload:     func() error { return g.reload("the admin API asked for it") },
-		Log:        g.log,
+		Drain: func(backend, target string, on bool) error {
+			return g.current.Load().gen.Drain(backend, target, on)
+		},
+		Reload: func() error { return g.reload("the admin API asked for it") },
+		Log:    g.log,
 	})
 }
 

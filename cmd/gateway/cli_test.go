@@ -234,5 +234,5 @@ func TestExampleFileChecks(t *testing.T) {
 	must(t, err)
 	t.Chdir(t.TempDir())
 	certify(t, "dev")
-	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (2 listeners, 5 backends, 5 routes)", "")
+	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (2 listeners, 6 backends, 5 routes)", "")
 }

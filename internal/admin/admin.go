@@ -29,6 +29,9 @@ type Config struct {
 	Ready func() error
 	// Routes, Backends, Generation and Config return what becomes JSON.
 	Routes, Backends, Generation, Config func() any
+	// Drain has a backend's target keep only the clients that stick to it, or
+	// take all again; the error says which of the two names is unknown.
+	Drain func(backend, target string, on bool) error
 	// Reload returns nil, or what is wrong, a line a fault.
 	Reload func() error
 	Log    *slog.Logger
@@ -98,6 +101,7 @@ func (a *api) paths() []page {
 	add(c.Metrics != nil, page{path: "/metrics", about: "metrics for Prometheus", methods: reads, serve: a.metrics})
 	add(c.Routes != nil, page{path: "/api/routes", about: "routes, in order of precedence", methods: reads, serve: show(c.Routes)})
 	add(c.Backends != nil, page{path: "/api/backends", about: "backends and their targets", methods: reads, serve: show(c.Backends)})
+	add(c.Drain != nil, page{path: "/api/backends/{backend}/targets/{target}/{action}", about: "POST …/drain has a target (its URL, escaped, or host:port) take no new clients, …/enable takes it back", methods: writes, serve: a.drain})
 	add(c.Config != nil, page{path: "/api/config", about: "the configuration, without its secrets", methods: reads, serve: show(c.Config)})
 	add(c.Generation != nil, page{path: "/api/generation", about: "which configuration is served, and how reloads went", methods: reads, serve: show(c.Generation)})
 	add(c.Reload != nil, page{path: "/api/reload", about: "POST reads the configuration again; 422 and the faults where it is refused", methods: writes, serve: a.reload})
@@ -178,6 +182,19 @@ func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
 func (a *api) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	a.cfg.Metrics(w)
+}
+
+func (a *api) drain(w http.ResponseWriter, r *http.Request) {
+	action := r.PathValue("action")
+	if action != "drain" && action != "enable" {
+		problem(w, http.StatusNotFound, "a target can be told to drain or enable")
+		return
+	}
+	if err := a.cfg.Drain(r.PathValue("backend"), r.PathValue("target"), action == "drain"); err != nil {
+		problem(w, http.StatusNotFound, err.Error())
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func (a *api) reload(w http.ResponseWriter, _ *http.Request) {
