@@ -129,6 +129,25 @@ func TestStickySealsTheTarget(t *testing.T) {
 	}
 }
 
+// TestStickyVersions signs a cookie of a version that is still to come.
+func TestStickyVersions(t *testing.T) {
+	s := mustSticky(t, "orders", newSecret)
+	raw, err := base64.RawURLEncoding.DecodeString(issued(s, 7)[len("target="):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range []bool{1: true, 2: false} {
+		b := s.keys[0].pool.Get().(*stickyBuffer)
+		raw[0] = byte(version)
+		copy(b.cookie[:], raw)
+		b.sign()
+		copy(raw[stickyBytes-stickySum:], b.sum[:])
+		if _, _, ok := s.Find("target="+base64.RawURLEncoding.EncodeToString(raw), epoch); ok != want {
+			t.Errorf("version %d: %v", version, ok)
+		}
+	}
+}
+
 func TestNewStickyFaults(t *testing.T) {
 	for field, c := range map[string]struct {
 		spec    StickyCookie
