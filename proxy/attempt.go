@@ -108,9 +108,12 @@ func (b *httpBackend) forward(x *Exchange) error {
 		}
 		err = b.attempt(x, t, ticket)
 		reason := b.reason(x, err)
+		if reason == "" {
+			return err
+		}
 		n, unseen := x.attempts-before, unsent(err)
 		x.tried.Add(t.member)
-		if reason == "" || !b.again(x, unseen, n) {
+		if !b.again(x, unseen, n) {
 			return err
 		}
 		if !unseen {

@@ -8,9 +8,10 @@ import (
 )
 
 // TestMain lets the test binary be the gateway: the end-to-end tests start it
-// as a process of its own by the name gateway, which is on their PATH.
+// as a process of its own by the name gateway, and targets by the name target;
+// both are on their PATH.
 func TestMain(m *testing.M) {
-	testscript.Main(waiting{m}, map[string]func(){"gateway": main})
+	testscript.Main(waiting{m}, map[string]func(){"gateway": main, "target": targetMain})
 }
 
 // waiting runs more tests at a time than there are processors: most of their
