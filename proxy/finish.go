@@ -16,13 +16,14 @@ func (p *Proxy) open() *Exchange {
 
 // finish ends the exchange: lets go of its connections, counts it and logs it.
 func (p *Proxy) finish(x *Exchange) {
-	status, took := x.Response.Status, time.Since(x.start)
+	now := time.Now()
+	status, took := x.Response.Status, now.Sub(x.start)
 	if x.counted != 0 {
 		status = x.counted
 	}
 	x.discardResponse()
 	_ = x.call.Close() // from here on nobody else reads the request's body
-	x.lease.end(time.Now())
+	x.lease.end(now)
 	stats := p.stats.none
 	if x.route != nil {
 		stats = x.route.stats
