@@ -371,7 +371,9 @@ func BenchmarkCircuitParallel(b *testing.B) {
 	for _, failing := range []bool{false, true} {
 		b.Run(fmt.Sprintf("failing=%v", failing), func(b *testing.B) {
 			now := time.Now()
-			c := newCircuit(b, defaultBreaker(), now, nil)
+			cfg := defaultBreaker()
+			cfg.MaxFailures = 1 << 20 // five goroutines may fail in a row by chance
+			c := newCircuit(b, cfg, now, nil)
 			b.ReportAllocs()
 			parallel8(b, func(i int) {
 				ticket, _ := c.Allow(now)
@@ -381,6 +383,9 @@ func BenchmarkCircuitParallel(b *testing.B) {
 				}
 				ticket.Done(o, now)
 			})
+			if s, _ := c.State(); s != Closed {
+				b.Fatal(s)
+			}
 		})
 	}
 }

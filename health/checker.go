@@ -37,7 +37,7 @@ type Config struct {
 // that there is: to wake up for each check would cost several times the checks,
 // of which a beat begins a few at once.
 const (
-	beats   = 25
+	beats   = 20
 	maxBeat = 250 * time.Millisecond
 )
 
@@ -124,7 +124,7 @@ func (c *Checker) Group(backend string, cfg Active, tlsConfig *tls.Config) (*Gro
 // one of that name, it is returned. An error of the port is a *FieldError.
 //
 // A new target may be used until its first check has failed. That check comes
-// within a third of a second, and a millisecond for each target there is, but
+// within 350 ms, and a millisecond for each target there is, but
 // no later than an interval.
 func (g *Group) Add(url string) (*Target, error) {
 	p, err := newProbe(g.plan, g.tls, g.checker.cfg.Dial, url)

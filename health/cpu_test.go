@@ -115,7 +115,7 @@ func measure(t *testing.T, kind string, urls []string) {
 	runtime.ReadMemStats(&m)
 	t.Logf("%s: %d targets, %v of processor time in %v: %.2f %% of a core; %d checks, %d goroutines, %d KiB of heap and stacks",
 		kind, len(all), used, span, share, checks, runtime.NumGoroutine(), (m.HeapInuse+m.StackInuse)/1024)
-	if share > 3 {
+	if limit := map[string]float64{"http": 3, "tcp": 3, "grpc": 4}[kind]; share > limit {
 		t.Errorf("%.2f %% of a core", share)
 	}
 }

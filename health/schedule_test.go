@@ -132,7 +132,7 @@ func TestFlapping(t *testing.T) {
 		if !a.Healthy() {
 			t.Error("a new target may not be used")
 		}
-		pass(350 * time.Millisecond)
+		pass(400 * time.Millisecond)
 		if s := a.State(); s.Checked.IsZero() || !s.Healthy || len(l.told()) != 0 {
 			t.Errorf("after the first check: %+v, told %v", s, l.told())
 		}
@@ -178,12 +178,12 @@ func TestSpread(t *testing.T) {
 			if n := len(starts); n < 11 || n > 16 {
 				t.Fatalf("target %d: %d checks in a minute", i, n)
 			}
-			if first := starts[0].Sub(start); first > 1300*time.Millisecond {
+			if first := starts[0].Sub(start); first > 1400*time.Millisecond {
 				t.Errorf("first check after %v", first)
 			}
 			for j, at := range starts {
 				perSecond[int(at.Sub(start)/time.Second)]++
-				if j > 1 && (at.Sub(starts[j-1]) < 4500*time.Millisecond || at.Sub(starts[j-1]) > 5701*time.Millisecond) {
+				if j > 1 && (at.Sub(starts[j-1]) < 4500*time.Millisecond || at.Sub(starts[j-1]) > 5800*time.Millisecond) {
 					t.Errorf("a pause of %v", at.Sub(starts[j-1]))
 				}
 			}
@@ -212,7 +212,7 @@ func TestHungTargets(t *testing.T) {
 		for i := range 300 {
 			starts := l.starts(fmt.Sprintf("a%d:1", i))
 			for j := 2; j < len(starts); j++ {
-				if gap := starts[j].Sub(starts[j-1]); gap > 5800*time.Millisecond {
+				if gap := starts[j].Sub(starts[j-1]); gap > 5900*time.Millisecond {
 					t.Errorf("target %d waited %v", i, gap)
 				}
 			}
@@ -265,7 +265,7 @@ func TestComeAndGo(t *testing.T) {
 		if add(t, g, "http://a:1") != a || g.Target("http://a:1") != a || g.Target("http://b:1") != nil {
 			t.Error("targets are not one a name")
 		}
-		pass(350 * time.Millisecond)
+		pass(400 * time.Millisecond)
 		if a.Healthy() || len(l.told()) != 1 {
 			t.Error("one bad first check does not mark it down")
 		}
