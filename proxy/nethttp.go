@@ -144,7 +144,7 @@ func (x *Exchange) bodyHTTP(w http.ResponseWriter) (whole bool) {
 		x.trailersHTTP(w.Header())
 		return true
 	}
-	problem := problemOf(err)
+	problem := x.problemOf(err)
 	x.err, x.problem = err, problem.Type
 	if problem.Status == statusClientGone || !x.isGRPC() {
 		return false
