@@ -6,6 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
+MODULES     := . interop
 
 .PHONY: run build test check bench fuzz soak cover compiler gofmt vet staticcheck vulnerabilities graph modules
 
@@ -18,10 +19,14 @@ build:
 # The race detector needs cgo, and cgo a C compiler.
 test: compiler
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
-		echo '$(GO) test -race ./...'; CGO_ENABLED=1 $(GO) test -race ./...; \
+		for module in $(MODULES); do \
+			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race ./... || exit; \
+		done; \
 	else \
 		echo 'No C compiler: the tests run WITHOUT the race detector. Install gcc to have it.'; \
-		echo '$(GO) test ./...'; $(GO) test ./...; \
+		for module in $(MODULES); do \
+			echo "$(GO) -C $$module test ./..."; $(GO) -C $$module test ./... || exit; \
+		done; \
 	fi
 
 compiler:
@@ -36,17 +41,19 @@ gofmt:
 	@out=$$(gofmt -l .) && [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 
 vet:
-	$(GO) vet ./...
+	@set -e; for module in $(MODULES); do echo "$(GO) -C $$module vet ./..."; $(GO) -C $$module vet ./...; done
 
 staticcheck:
-	$(GO) run $(STATICCHECK) ./...
+	@set -e; for module in $(MODULES); do echo "$(GO) -C $$module run $(STATICCHECK) ./..."; $(GO) -C $$module run $(STATICCHECK) ./...; done
 
 graph:
 	$(GO) test ./internal/lint
 
 modules:
-	$(GO) mod tidy -diff
-	$(GO) mod verify
+	@set -e; for module in $(MODULES); do \
+		echo "$(GO) -C $$module mod tidy -diff, mod verify"; \
+		$(GO) -C $$module mod tidy -diff; $(GO) -C $$module mod verify; \
+	done
 
 # Without the network the database of vulnerabilities is out of reach; what it
 # would have said is then for another day.

@@ -6,6 +6,9 @@
 // It needs nginx (the origin), wrk (the load) and the gateway's binary:
 //
 //	go build -o /tmp/gateway ./cmd/gateway && go -C bench run . -gateway /tmp/gateway
+//
+// With -http2 it compares HTTP/2 with HTTP/1.1, beside Caddy, and handshakes
+// beside nginx; the load is h2load's.
 package main
 
 import (
@@ -68,6 +71,9 @@ func run() error {
 		return fmt.Errorf("starting the origin: %w", err)
 	}
 	defer stop()
+	if *http2 {
+		return compare(dir)
+	}
 	results := map[string][]result{}
 	rivals := installed(dir)
 	for range *rounds {

@@ -6,9 +6,11 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // errClientLeft is why an exchange over net/http's face is canceled.
@@ -90,7 +92,7 @@ func (p *Proxy) sendHTTP(w http.ResponseWriter, x *Exchange) {
 		}
 	}()
 	r := &x.Response
-	if r.Status == statusClientGone {
+	if r.Status == statusClientGone || x.unasked() && !x.settle(w) {
 		return
 	}
 	x.headHTTP(w.Header())
@@ -108,6 +110,39 @@ func (p *Proxy) sendHTTP(w http.ResponseWriter, x *Exchange) {
 	}
 	w.WriteHeader(r.Status)
 	done = x.bodyHTTP(w)
+}
+
+const (
+	settleBytes = 64 << 10 // of a body that nobody asked for are waited for
+	settleTime  = 250 * time.Millisecond
+)
+
+// unasked reports whether the request has a body that the answer did not depend
+// on, and that is likely to be under way already.
+func (x *Exchange) unasked() bool {
+	r := &x.Request
+	if x.requestIn.from == nil || x.requestIn.read > 0 || x.attempts > 0 || x.closeAfter || r.ContentLength > settleBytes {
+		return false
+	}
+	_, expects := r.Lookup("Expect")
+	return !expects && !x.isGRPC()
+}
+
+// settle reads such a body before the answer goes out, so that the stream ends
+// in order and not by a reset; a body that is not whole after settleTime is
+// left. It reports whether there is somebody to answer: not where the body broke
+// the protocol.
+func (x *Exchange) settle(w http.ResponseWriter) bool {
+	rc := http.NewResponseController(w)
+	if rc.SetReadDeadline(time.Now().Add(settleTime)) != nil {
+		return true // as good as before
+	}
+	_, err := io.CopyN(io.Discard, x.Request.Body, settleBytes)
+	if err == nil || err == io.EOF || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, new(clientFault)) || x.requestIn.over {
+		return true
+	}
+	x.err, x.problem, x.counted = err, "http_request_error", statusClientGone
+	return false
 }
 
 // headHTTP puts the response's fields into h. A field without values keeps
@@ -144,7 +179,7 @@ func (x *Exchange) bodyHTTP(w http.ResponseWriter) (whole bool) {
 		x.trailersHTTP(w.Header())
 		return true
 	}
-	problem := problemOf(err)
+	problem := x.problemOf(err)
 	x.err, x.problem = err, problem.Type
 	if problem.Status == statusClientGone || !x.isGRPC() {
 		return false

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -300,4 +301,53 @@ func TestGRPCStatus(t *testing.T) {
 	if res.StatusCode != 502 {
 		t.Errorf("gRPC-Web is not gRPC: %d %v", res.StatusCode, res.Header)
 	}
+}
+
+// A body that nobody asks for is read nevertheless, so that the stream ends in
+// order; one that does not come is not waited for long.
+func TestHTTP2BodyUnasked(t *testing.T) {
+	url, client := over2(t, Spec{Backends: backends(map[string]any{"ok": Respond{Body: "fine"}}), Routes: everything("ok")})
+	for range 3 {
+		in, out := io.Pipe()
+		go func() {
+			for _, piece := range []string{"one", "two"} {
+				io.WriteString(out, piece) // fails where the stream was reset before
+			}
+			out.Close()
+		}()
+		r := request(t, "POST", url+"/", in)
+		ended := make(chan bool, 1)
+		r.Body = &watchedBody{ReadCloser: in, ended: ended}
+		if got := text(t, call(t, client, r)); got != "fine" {
+			t.Errorf("the answer is %q", got)
+		}
+		if !<-ended {
+			t.Error("the body was cut off")
+		}
+	}
+	never, out := io.Pipe()
+	defer out.Close()
+	if got := text(t, call(t, client, request(t, "POST", url+"/", never))); got != "fine" {
+		t.Errorf("with a body that does not come the answer is %q", got)
+	}
+}
+
+// A watchedBody says once whether it was read to its end.
+type watchedBody struct {
+	io.ReadCloser
+	ended chan bool
+	once  sync.Once
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.once.Do(func() { b.ended <- err == io.EOF })
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	b.once.Do(func() { b.ended <- false })
+	return b.ReadCloser.Close()
 }

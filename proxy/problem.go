@@ -64,6 +64,17 @@ func problemOf(err error) *Problem {
 	return &Problem{Status: 500, Detail: "the gateway failed", Type: "proxy_internal_error", Err: err}
 }
 
+// problemOf is that of an error that ended x. A gRPC server keeps the client's
+// deadline as well, and resets the stream; which of us noticed first is nothing
+// to the client.
+func (x *Exchange) problemOf(err error) *Problem {
+	var u *upstream.Error
+	if !x.end.IsZero() && !time.Now().Before(x.end) && errors.As(err, &u) && !u.Canceled && !u.RequestBody {
+		return &Problem{Status: 504, Detail: "the deadline of the call has passed", Type: "http_response_timeout", Err: err}
+	}
+	return problemOf(err)
+}
+
 // upstreamProblem says what a failed attempt means for the client.
 func upstreamProblem(u *upstream.Error) *Problem {
 	p := &Problem{Status: 502, Type: u.Type, Err: u}

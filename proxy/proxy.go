@@ -281,7 +281,7 @@ func (p *Proxy) answer(x *Exchange, err error) {
 			err = fault
 		}
 	}
-	problem := problemOf(err)
+	problem := x.problemOf(err)
 	x.err, x.problem = err, problem.Type
 	if problem.Status >= 500 && problem.Err != nil && !errors.As(err, new(*upstream.Error)) {
 		p.log.Error("exchange failed", "request_id", string(x.id), "route", x.routeName(), "backend", x.backend, "error", problem.Err)

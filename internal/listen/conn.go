@@ -275,6 +275,8 @@ func (c *Conn) fail(err error) error {
 	v, broken := err.(*Violation)
 	if c.g.inHead() {
 		switch {
+		case v == errForeign && c.set.HTTP2 && c.secure == nil:
+			c.refused = true // without a word: to HTTP/2 it is a broken preface (RFC 9113, section 3.4)
 		case broken && !(v == errHeadSlow && c.onlyBlank()):
 			c.refuse(v)
 		case err == io.EOF && len(c.held) > 0 && !c.onlyBlank():

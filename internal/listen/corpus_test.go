@@ -62,7 +62,7 @@ func lineCases() []verdict {
 			with("GET  / HTTP/1.1"), with("GET / HTTP/1.1 "), with(" GET / HTTP/1.1"), with("GET /  HTTP/1.1"),
 			with("GET\t/ HTTP/1.1"), with("GET /\tHTTP/1.1"), with("GET / x HTTP/1.1"), with("GET /"), with("GET"),
 			with("GET / HTTP/1.1\x00"), with("GET / http/1.1"), with("GET / HTTP/1"), with("GET / HTTP/1.10"),
-			with("GET / HTTP/01.1"), with("GET / HTTP/1,1"), with("GET / HTTP/a.b"), with("GET / FTP/1.1"), with("GET / HTTP/ 1.1"),
+			with("GET / HTTP/01.1"), with("GET / HTTP/1,1"), with("GET / HTTP/a.b"), with("GET / FTP/1.1"), with("GET / HTTP/ 1.1"), with("GET x y"),
 			with("GE(T / HTTP/1.1"), with("G\x80T / HTTP/1.1"), with("GET: / HTTP/1.1"), with(strings.Repeat("M", 33)+" / HTTP/1.1"),
 			"\r\n\r\n"+with("GET / HTTP/1.1"), "\n"+with("GET / HTTP/1.1"), "\r"+with("GET / HTTP/1.1"), " \r\n"+with("GET / HTTP/1.1"),
 			"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00", "{\"a\":1}", "GET / HTTP/1.1\nHost: a\n\n",

@@ -160,6 +160,24 @@ func testOnlyHTTP2(t *testing.T, way Config) {
 	}
 }
 
+// What is of no HTTP is a broken preface where HTTP/2 may come, and a malformed
+// request elsewhere.
+func TestForeignPreface(t *testing.T) {
+	const raw = "INVALID CONNECTION PREFACE\r\n\r\n"
+	c := dial(t, start(t, Config{HTTP2: true}, Handlers{HTTP: echo2}))
+	c.send(raw)
+	c.wantEnd()
+	for _, one := range []struct {
+		cfg Config
+		raw string
+	}{{Config{}, raw}, {Config{HTTP2: true}, "GET / FTP/1.1\r\n\r\n"}} {
+		c := dial(t, start(t, one.cfg, Handlers{HTTP: echo2}))
+		c.send(one.raw)
+		c.want(400, "")
+		c.wantEnd()
+	}
+}
+
 // Large header sections: one that is a little too large is answered, one that
 // never ends is not.
 func TestHeaderBomb(t *testing.T) {

@@ -24,10 +24,13 @@ func (g *guard) requestLine(line []byte, from int) *Violation {
 	if j <= 0 {
 		return errRequestLine
 	}
+	target := rest[:j]
 	if v := g.version(rest[j+1:]); v != nil {
+		if !bytes.HasPrefix(rest[j+1:], []byte("HTTP")) && bytes.IndexAny(target, "/*:") < 0 {
+			return errForeign
+		}
 		return v
 	}
-	target := rest[:j]
 	if len(target) > maxTarget {
 		return errTargetLong
 	}

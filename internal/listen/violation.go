@@ -28,6 +28,7 @@ var (
 	errTargetLong   = &Violation{http.StatusRequestURITooLong, "request target too long"}
 	errVersion      = bad("malformed protocol version")
 	errVersionOther = &Violation{http.StatusHTTPVersionNotSupported, "only HTTP/1.0 and HTTP/1.1 are spoken here"}
+	errForeign      = bad("nothing in the request line is of HTTP")
 	errConnect      = &Violation{http.StatusNotImplemented, "CONNECT is not offered"}
 	errTrace        = &Violation{http.StatusMethodNotAllowed, "TRACE is not allowed"}
 	errScheme       = bad("the scheme of the target does not fit the listener")
