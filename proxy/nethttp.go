@@ -33,6 +33,7 @@ func (p *Proxy) beginHTTP(from *http.Request) *Exchange {
 	r.Scheme, r.Version = "http", "2"
 	if from.TLS != nil {
 		r.Scheme, r.TLS = "https", from.TLS
+		r.cert = p.certs.of(r.TLS)
 	}
 	if from.ProtoMajor != 2 {
 		r.Version = strconv.Itoa(from.ProtoMajor)

@@ -47,6 +47,7 @@ type Proxy struct {
 	access    *accessLog
 	exchanges sync.Pool
 	lastDate  atomic.Pointer[httpDate]
+	certs     clientCerts
 	mirrors   chan struct{} // one token for each mirrored exchange under way
 }
 
