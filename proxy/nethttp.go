@@ -96,7 +96,8 @@ func (p *Proxy) sendHTTP(w http.ResponseWriter, x *Exchange) {
 	}
 	x.headHTTP(w.Header())
 	if r.Body == nil || x.Request.IsHead() || r.Status == 304 || r.Status == 204 {
-		if n, ok := announced(r); ok {
+		// Of a 304 the length is of no use, and some clients wait for the body.
+		if n, ok := announced(r); ok && r.Status != 304 {
 			w.Header().Set("Content-Length", strconv.Itoa(n))
 		}
 		w.WriteHeader(r.Status)
