@@ -31,6 +31,9 @@ type Request struct {
 	Scheme string
 	// TLS is the client's TLS connection; nil for none.
 	TLS *tls.ConnectionState
+	// cert describes the certificate that the client was verified by; nil for
+	// none.
+	cert *clientCert
 	// Version is the received protocol's version, as Via shows it: 1.0, 1.1, 2.
 	Version string
 	// Fields is the whole head in order, hop-by-hop fields included.

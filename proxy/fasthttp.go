@@ -71,6 +71,7 @@ func (p *Proxy) begin(ctx *fasthttp.RequestCtx) *Exchange {
 	r.Scheme = "http"
 	if ctx.IsTLS() {
 		r.Scheme, r.TLS = "https", ctx.TLSConnectionState()
+		r.cert = p.certs.of(r.TLS)
 	}
 	r.Version = "1.0"
 	if header.IsHTTP11() {

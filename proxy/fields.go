@@ -20,6 +20,7 @@ const (
 	forwardedHost
 	forwarded // RFC 7239
 	peerOnly  // only a trusted peer may say it
+	certField // what is known of a client's certificate (RFC 9440)
 	requestID
 	upgradeField
 	transferCoding
@@ -46,6 +47,8 @@ func kindOf(name []byte) fieldKind {
 			return connection
 		case equalFold(name, "Content-Length"):
 			return length
+		case hasFoldPrefix(name, "Client-Cert"):
+			return certField
 		}
 	case 't':
 		switch {
@@ -105,11 +108,17 @@ func xKind(name []byte) fieldKind {
 }
 
 func longKind(name []byte) fieldKind {
-	const prefix = "X-Forwarded-"
-	if len(name) >= len(prefix) && strings.EqualFold(view(name[:len(prefix)]), prefix) {
+	switch {
+	case hasFoldPrefix(name, "X-Forwarded-"):
 		return peerOnly
+	case hasFoldPrefix(name, "Client-Cert"), hasFoldPrefix(name, "X-Client-Cert"):
+		return certField
 	}
 	return endToEnd
+}
+
+func hasFoldPrefix(name []byte, prefix string) bool {
+	return len(name) >= len(prefix) && equalFold(name[:len(prefix)], prefix)
 }
 
 // tokens calls yield for every element of a comma-separated list.

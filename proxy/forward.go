@@ -126,6 +126,12 @@ func (x *Exchange) upstreamFields(authority string) []Field {
 			if r.PeerTrusted {
 				out = append(out, f)
 			}
+		case certField:
+			// The certificate of this connection is its client's word, and better
+			// than that of a peer in between.
+			if r.PeerTrusted && r.cert == nil {
+				out = append(out, f)
+			}
 		case forwardedFor, forwardedProto, forwardedHost, forwarded:
 			if r.PeerTrusted {
 				prior.add(x, k, f.Value)
@@ -222,6 +228,9 @@ func (x *Exchange) appendOwn(out []Field, prior *forwardedChain) []Field {
 	h.Add("Forwarded", x.forwardedElement(prior.elements, peer))
 	h.Add("Via", viaOf(r.Version))
 	h.Add("X-Request-Id", view(x.id))
+	if r.cert != nil {
+		r.cert.appendTo(&h)
+	}
 	return h.Fields
 }
 

@@ -63,6 +63,16 @@ func TestUpstreamFields(t *testing.T) {
 			"Host: a\nX-Forwarded-Port: 443\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.9\nX-Forwarded-Proto: https\nX-Forwarded-Host: shop\nForwarded: for=1.1.1.1, for=10.0.0.9;host=a;proto=http\n" + own,
 		},
 		{
+			"a stranger has no certificate but its own", "192.0.2.1", "",
+			[]string{"Host: a", "client-cert: :AA==:", "Client-Cert-Chain: :AA==:", "X-Client-Cert: 1", "X-CLIENT-CERT-SUBJECT: CN=root", "x-client-cert-San: DNS:root", "Client-Certificates-And-Such: 1", "Client-Hints: kept"},
+			"Host: a\nClient-Hints: kept\nX-Forwarded-For: 192.0.2.1\nX-Forwarded-Proto: http\nX-Forwarded-Host: a\nForwarded: for=192.0.2.1;host=a;proto=http\n" + own,
+		},
+		{
+			"a trusted peer may speak of its client's", "10.0.0.9", "10.0.0.0/8",
+			[]string{"Host: a", "Client-Cert: :AA==:", "X-Client-Cert-Subject: CN=alice"},
+			"Host: a\nClient-Cert: :AA==:\nX-Client-Cert-Subject: CN=alice\nX-Forwarded-For: 10.0.0.9\nX-Forwarded-Proto: http\nX-Forwarded-Host: a\nForwarded: for=10.0.0.9;host=a;proto=http\n" + own,
+		},
+		{
 			"Via grows at its end", "192.0.2.1", "",
 			[]string{"Host: a", "Via: 1.0 first", "Via: 1.1 second"},
 			"Host: a\nVia: 1.0 first\nVia: 1.1 second\nX-Forwarded-For: 192.0.2.1\nX-Forwarded-Proto: http\nX-Forwarded-Host: a\nForwarded: for=192.0.2.1;host=a;proto=http\n" + own,

@@ -60,7 +60,8 @@ func (c *mirrorCopy) add(piece []byte, end bool) (more bool) {
 		return false
 	}
 	c.body = append(c.body, piece...)
-	if end {
+	// Who knows the length need not read on to the end.
+	if end = end || int64(len(c.body)) == c.x.Request.ContentLength; end {
 		c.send()
 	}
 	return !end

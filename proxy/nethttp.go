@@ -35,6 +35,7 @@ func (p *Proxy) beginHTTP(from *http.Request) *Exchange {
 	r.Scheme, r.Version = "http", "2"
 	if from.TLS != nil {
 		r.Scheme, r.TLS = "https", from.TLS
+		r.cert = p.certs.of(r.TLS)
 	}
 	if from.ProtoMajor != 2 {
 		r.Version = strconv.Itoa(from.ProtoMajor)
@@ -97,7 +98,8 @@ func (p *Proxy) sendHTTP(w http.ResponseWriter, x *Exchange) {
 	}
 	x.headHTTP(w.Header())
 	if r.Body == nil || x.Request.IsHead() || r.Status == 304 || r.Status == 204 {
-		if n, ok := announced(r); ok {
+		// Of a 304 the length is of no use, and some clients wait for the body.
+		if n, ok := announced(r); ok && r.Status != 304 {
 			w.Header().Set("Content-Length", strconv.Itoa(n))
 		}
 		w.WriteHeader(r.Status)

@@ -49,6 +49,7 @@ type Proxy struct {
 	lastDate  atomic.Pointer[httpDate]
 	lastings  lastings
 	swapped   chan struct{} // there is a generation that Run has not seen
+	certs     clientCerts
 	mirrors   chan struct{} // one token for each mirrored exchange under way
 }
 

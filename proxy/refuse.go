@@ -8,10 +8,11 @@ import (
 
 // Refuse appends the whole HTTP/1 response to a client's request that was
 // refused before there was an exchange, and counts and logs it as one. reason is
-// for the client to read. The caller closes the connection.
-func (p *Proxy) Refuse(dst []byte, client netip.AddrPort, status int, reason string) []byte {
+// for the client to read, version that of the protocol, as in Request. The
+// caller ends the connection, or the stream that it translates the response for.
+func (p *Proxy) Refuse(dst []byte, client netip.AddrPort, version string, status int, reason string) []byte {
 	x := p.open()
-	x.Request.Peer, x.Request.ClientIP, x.Request.Version = client, client.Addr().Unmap(), "1.1"
+	x.Request.Peer, x.Request.ClientIP, x.Request.Version = client, client.Addr().Unmap(), version
 	if x.gen = p.gen.Load(); x.gen != nil {
 		x.identify()
 	}

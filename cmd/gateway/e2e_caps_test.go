@@ -135,7 +135,7 @@ func TestE2ETransportMaxConnections(t *testing.T) {
 	for range 3 {
 		over.want("/who", 503)
 	}
-	resp, _, err := httpCall{addr: c.addresses[0], method: "GET", path: "/who"}.do()
+	resp, _, err := plainCall(c.addresses[0], "/who").do()
 	check(t, err)
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Proxy-Status") != "sluice; error=connection_limit_reached" {
 		t.Errorf("%s, %v", resp.Status, resp.Header)

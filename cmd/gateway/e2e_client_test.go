@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +20,9 @@ import (
 // rawSend is: raw [-to ADDR] [-bg NAME] PLAYFILE WANTFILE. It plays one
 // connection to the gateway and compares all that came back.
 func rawSend(s *stage, ts *testscript.TestScript, args []string) error {
+	if s.spoken.name != "http1" {
+		return errors.New("raw speaks HTTP/1.1: it is for [http1]")
+	}
 	addr, background := ts.Getenv("GATEWAY"), ""
 	for len(args) > 2 {
 		switch args[0] {
@@ -47,10 +49,20 @@ func rawSend(s *stage, ts *testscript.TestScript, args []string) error {
 	if background == "" {
 		return s.rawPlay(addr, text[0], w)
 	}
-	result := make(chan error, 1)
-	s.background[background] = result
-	go func() { result <- s.rawPlay(addr, text[0], w) }()
+	s.start(background, func() outcome { return outcome{err: s.rawPlay(addr, text[0], w)} })
 	return nil
+}
+
+// An outcome is that of a command with -bg.
+type outcome struct {
+	out string
+	err error
+}
+
+func (s *stage) start(name string, f func() outcome) {
+	result := make(chan outcome, 1)
+	s.background[name] = result
+	go func() { result <- f() }()
 }
 
 // rawPlay plays p against addr. A gateway that has answered may refuse to take
@@ -69,12 +81,15 @@ func (s *stage) rawPlay(addr string, p play, w want) error {
 	return nil
 }
 
-// rawJoin is: join NAME. It waits for a raw -bg.
-func rawJoin(s *stage, ts *testscript.TestScript, args []string) error {
+// join is: join NAME. It waits for a raw -bg or http -bg, whose standard output
+// it has.
+func join(s *stage, ts *testscript.TestScript, args []string) error {
 	if len(args) != 1 || s.background[args[0]] == nil {
 		return errUsage
 	}
-	return <-s.background[args[0]]
+	got := <-s.background[args[0]]
+	fmt.Fprint(ts.Stdout(), got.out)
+	return got.err
 }
 
 var anotherAnswer = regexp.MustCompile(`HTTP/1\.1 [0-9]`)
@@ -116,108 +131,6 @@ func refuse(s *stage, ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-// A httpCall is one request of the command http.
-type httpCall struct {
-	addr, host, method, path, body, save string
-	fields                               [][2]string
-}
-
-func parseCall(ts *testscript.TestScript, args []string) (httpCall, error) {
-	c := httpCall{addr: ts.Getenv("GATEWAY")}
-	var rest []string
-	for ; len(args) > 0; args = args[1:] {
-		if !strings.HasPrefix(args[0], "-") {
-			rest = append(rest, args[0])
-			continue
-		}
-		if args[0] == "-admin" {
-			c.addr = ts.Getenv("ADMIN")
-			continue
-		}
-		if len(args) < 2 {
-			return c, errUsage
-		}
-		switch args[0] {
-		case "-to":
-			c.addr = args[1]
-		case "-host":
-			c.host = args[1]
-		case "-d":
-			c.body = args[1]
-		case "-o":
-			c.save = ts.MkAbs(args[1])
-		case "-H":
-			name, value, _ := strings.Cut(args[1], ":")
-			c.fields = append(c.fields, [2]string{name, strings.TrimSpace(value)})
-		default:
-			return c, errUsage
-		}
-		args = args[1:]
-	}
-	if len(rest) != 2 {
-		return c, errUsage
-	}
-	c.method, c.path = rest[0], rest[1]
-	return c, nil
-}
-
-// httpSend is: http [-admin | -to ADDR] [-host NAME] [-H 'Name: value']…
-// [-d BODY] [-o FILE] METHOD PATH. Its standard output is the status, the
-// header in alphabetical order, an empty line and the body.
-func httpSend(s *stage, ts *testscript.TestScript, args []string) error {
-	c, err := parseCall(ts, args)
-	if err != nil {
-		return err
-	}
-	r, body, err := c.do()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(ts.Stdout(), "%s %s\n", r.Proto, r.Status)
-	for _, header := range []http.Header{r.Header, r.Trailer} {
-		var lines []string
-		for name, values := range header {
-			for _, v := range values {
-				lines = append(lines, name+": "+v)
-			}
-		}
-		slices.Sort(lines)
-		for _, l := range lines {
-			fmt.Fprintln(ts.Stdout(), l)
-		}
-	}
-	if r.ContentLength >= 0 {
-		fmt.Fprintf(ts.Stdout(), "(length %d)\n", r.ContentLength)
-	}
-	if c.save != "" {
-		return os.WriteFile(c.save, body, 0o644)
-	}
-	fmt.Fprintf(ts.Stdout(), "\n%s", body)
-	return nil
-}
-
-func (c httpCall) do() (*http.Response, []byte, error) {
-	req, err := http.NewRequest(c.method, "http://"+c.addr+c.path, strings.NewReader(c.body))
-	if err != nil {
-		return nil, nil, err
-	}
-	req.Host = c.host
-	for _, f := range c.fields {
-		req.Header.Add(f[0], f[1])
-	}
-	transport := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
-	client := http.Client{Transport: transport, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse
-	}}
-	r, err := client.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	return r, body, err
-}
-
 // metric is: metric REGEXP. The metrics must come to have a line that matches.
 func metric(s *stage, ts *testscript.TestScript, args []string) error {
 	if len(args) != 1 {
@@ -228,7 +141,7 @@ func metric(s *stage, ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	return waitFor(func() error {
-		_, body, err := httpCall{addr: ts.Getenv("ADMIN"), method: "GET", path: "/metrics"}.do()
+		_, body, err := plainCall(ts.Getenv("ADMIN"), "/metrics").do()
 		if err == nil && !re.Match(body) {
 			err = fmt.Errorf("no metric matches %s:\n%s", re, body)
 		}

@@ -77,7 +77,7 @@ func TestE2ETargetDiesUnanswered(t *testing.T) {
 				if used {
 					client.want("/well", 200)
 				}
-				resp, _, err := httpCall{addr: c.addresses[0], method: one.method, path: path, body: one.body}.do()
+				resp, _, err := (&httpCall{spoken: plainHTTP1, addr: c.addresses[0], method: one.method, path: path, body: one.body}).do()
 				if err != nil || resp.StatusCode != 502 {
 					t.Errorf("%s %s, reset %t: %v, %v", one.method, path, reset, resp, err)
 				}
@@ -155,7 +155,7 @@ func TestE2ETargetKilled(t *testing.T) {
 	if err != nil || answer.StatusCode != 502 {
 		t.Errorf("the upload was answered %v, %v", answer, err)
 	}
-	next, _, err := httpCall{addr: c.addresses[0], method: "GET", path: "/who"}.do()
+	next, _, err := plainCall(c.addresses[0], "/who").do()
 	if err != nil || next.StatusCode != 502 || next.Header.Get("Proxy-Status") != "sluice; error=connection_refused" {
 		t.Errorf("the next request was answered %v, %v", next, err)
 	}

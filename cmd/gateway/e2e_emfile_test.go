@@ -180,7 +180,7 @@ func TestE2EDescriptorsShared(t *testing.T) {
 
 // whoIs asks the origin behind c who it is, over a new connection.
 func whoIs(c *child) error {
-	_, body, err := httpCall{addr: c.addresses[0], method: "GET", path: "/who"}.do()
+	_, body, err := plainCall(c.addresses[0], "/who").do()
 	if err == nil && string(body) != "origin\n" {
 		err = fmt.Errorf("the answer is %q", body)
 	}

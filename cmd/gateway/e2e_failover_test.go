@@ -38,7 +38,7 @@ func (p *targetProcess) start() {
 	p.cmd = exec.Command("target", p.addr, p.addr)
 	check(p.t, p.cmd.Start())
 	check(p.t, waitFor(func() error {
-		_, _, err := httpCall{addr: p.addr, method: "GET", path: "/"}.do()
+		_, _, err := plainCall(p.addr, "/").do()
 		return err
 	}))
 }
@@ -105,7 +105,7 @@ func (l *load) more(t *testing.T, n int64) {
 // seen is what the admin API says of a target.
 func (c *child) seen(t *testing.T, addr string) (available bool) {
 	t.Helper()
-	_, body, err := httpCall{addr: c.admin, method: "GET", path: "/api/backends"}.do()
+	_, body, err := plainCall(c.admin, "/api/backends").do()
 	check(t, err)
 	var backends []struct {
 		Targets []struct {
@@ -138,7 +138,7 @@ func (c *child) awaitTarget(t *testing.T, addr string, available bool) {
 // attempts is how many requests have been sent to a target.
 func (c *child) attempts(t *testing.T, addr string) (n int) {
 	t.Helper()
-	_, body, err := httpCall{addr: c.admin, method: "GET", path: "/metrics"}.do()
+	_, body, err := plainCall(c.admin, "/metrics").do()
 	check(t, err)
 	for line := range strings.Lines(string(body)) {
 		if strings.HasPrefix(line, "sluice_attempts_total{") && strings.Contains(line, addr) {
@@ -235,7 +235,7 @@ routes: [{match: /*, backend: all}]
 `, strings.Join(urls, ", ")), "")
 	for _, p := range targets {
 		check(t, waitFor(func() error {
-			resp, _, err := httpCall{addr: p.addr, method: "GET", path: "/"}.do()
+			resp, _, err := plainCall(p.addr, "/").do()
 			if err == nil && resp.StatusCode != 500 {
 				err = fmt.Errorf("%s is not broken yet", p.addr)
 			}
@@ -244,7 +244,7 @@ routes: [{match: /*, backend: all}]
 	}
 	const requests = 500
 	for range requests {
-		resp, _, err := httpCall{addr: c.addresses[0], method: "GET", path: "/"}.do()
+		resp, _, err := plainCall(c.addresses[0], "/").do()
 		if err != nil || resp.StatusCode != 500 {
 			t.Fatalf("%v, %v; want the target's own 500", resp, err)
 		}

@@ -17,18 +17,30 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs testdata/*.txtar against the real program. Each is a config,
-// what is sent to it, and what is wanted back; the commands are those of
-// testscript and the ones below.
+// TestScripts runs testdata/*.txtar against the real program, once for each
+// protocol. Each is a config, what is sent to it, and what is wanted back; the
+// commands are those of testscript and the ones below. What holds for one
+// protocol alone stands behind its condition: [http1], [h2c], [h2], or [http2]
+// for both of the last.
 func TestScripts(t *testing.T) {
+	for _, p := range protocols(t) {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			runScripts(t, p)
+		})
+	}
+}
+
+func runScripts(t *testing.T, p *protocol) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
 		RequireUniqueNames: true,
+		Condition:          p.condition,
 		Setup: func(env *testscript.Env) error {
 			env.Values[stageKey{}] = &stage{
-				tb: env.T().(testing.TB), dir: env.WorkDir, upstreams: map[string]*upstream{}, background: map[string]chan error{},
+				tb: env.T().(testing.TB), dir: env.WorkDir, spoken: p, upstreams: map[string]*upstream{}, background: map[string]chan outcome{},
 			}
-			return nil
+			return p.prepare(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"gateway-start":  command(gatewayStart),
@@ -46,7 +58,7 @@ func TestScripts(t *testing.T) {
 			"certificate":    command(certificate),
 			"event":          command(event),
 			"raw":            command(rawSend),
-			"join":           command(rawJoin),
+			"join":           command(join),
 			"refuse":         command(refuse),
 			"http":           command(httpSend),
 			"metric":         command(metric),
@@ -62,10 +74,11 @@ type stageKey struct{}
 type stage struct {
 	tb         testing.TB
 	dir        string
+	spoken     *protocol
 	env        []string // for the gateway: where upstreams are
 	gateway    *child
 	upstreams  map[string]*upstream
-	background map[string]chan error
+	background map[string]chan outcome
 	events     events
 }
 
@@ -144,12 +157,12 @@ func gatewayWait(s *stage, ts *testscript.TestScript, args []string) error {
 
 // gatewayLog is: gateway-log REGEXP. The log must come to match it.
 func gatewayLog(s *stage, ts *testscript.TestScript, args []string) error {
-	return matchSoon(s.gateway.log, args)
+	return s.matchSoon(s.gateway.log, args)
 }
 
 // accessLog is: access-log REGEXP.
 func accessLog(s *stage, ts *testscript.TestScript, args []string) error {
-	return matchSoon(s.gateway.out, args)
+	return s.matchSoon(s.gateway.out, args)
 }
 
 // noAccessLog is: no-access-log REGEXP. The gateway has ended, and its access
@@ -172,11 +185,11 @@ func noAccessLog(s *stage, ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-func matchSoon(t *transcript, args []string) error {
+func (s *stage) matchSoon(t *transcript, args []string) error {
 	if len(args) != 1 {
 		return errUsage
 	}
-	re, err := regexp.Compile("(?m)" + args[0])
+	re, err := regexp.Compile("(?m)" + s.spoken.spell(args[0]))
 	if err != nil {
 		return err
 	}
@@ -257,7 +270,7 @@ func received(s *stage, ts *testscript.TestScript, args []string) error {
 		}
 		return nil
 	}
-	w, err := parseWant(ts.ReadFile(args[1]))
+	w, err := parseWant(s.spoken.spell(ts.ReadFile(args[1])))
 	if err != nil {
 		return err
 	}

@@ -173,7 +173,11 @@ func (g *gateway) handlers() listen.Handlers {
 		Handle: g.proxy.Handle, Expect: g.proxy.Expect,
 		HTTP: g.proxy,
 		Reject: func(dst []byte, client netip.AddrPort, v *listen.Violation) []byte {
-			return g.proxy.Refuse(dst, client, v.Status, v.Reason)
+			version := "1.1"
+			if v.HTTP2 {
+				version = "2"
+			}
+			return g.proxy.Refuse(dst, client, version, v.Status, v.Reason)
 		},
 	}
 }

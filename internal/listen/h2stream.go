@@ -110,6 +110,7 @@ func (b h2Body) Close() error { return b.st.body.Close() }
 
 // refuse answers with the response to v.
 func (st *h2Stream) refuse(r *http.Request, v *Violation) {
+	v = &Violation{Status: v.Status, Reason: v.Reason, HTTP2: true}
 	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(st.h.s.reject(st.h.RemoteAddr(), v))), r)
 	if err != nil {
 		st.WriteHeader(v.Status)

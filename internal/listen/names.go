@@ -15,7 +15,13 @@ func imitates(name []byte) bool {
 		"x-real-ip", "x-request-id", "keep-alive", "proxy-connection", "content-type":
 		return true
 	}
-	return hasPrefix(folded, "x-forwarded-")
+	return hasPrefix(folded, "x-forwarded-") || ofCertificate(folded)
+}
+
+// ofCertificate reports whether a folded name is one of those that say who the
+// client is by its certificate (RFC 9440).
+func ofCertificate(folded []byte) bool {
+	return hasPrefix(folded, "client-cert") || hasPrefix(folded, "x-client-cert")
 }
 
 func hasPrefix(b []byte, p string) bool { return len(b) >= len(p) && string(b[:len(p)]) == p }
@@ -32,7 +38,7 @@ func endToEnd(name []byte) bool {
 		"max-forwards", "cdn-loop", "traceparent", "tracestate", "user-agent", "accept", "vary", "age":
 		return true
 	}
-	return hasPrefix(folded, "content-") || hasPrefix(folded, "x-forwarded-") || hasPrefix(folded, "if-")
+	return hasPrefix(folded, "content-") || hasPrefix(folded, "x-forwarded-") || hasPrefix(folded, "if-") || ofCertificate(folded)
 }
 
 // trailerAllowed reports whether name may come after the body (RFC 9110,

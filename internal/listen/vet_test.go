@@ -45,6 +45,8 @@ func TestVet(t *testing.T) {
 		"a name with a colon":        {field("A:b", "c"), errFieldName},
 		"an empty name":              {field("", "c"), errFieldName},
 		"an alias":                   {field("Content_length", "3"), errFieldAlias},
+		"an alias of a certificate":  {field("Client_cert", "x"), errFieldAlias},
+		"an alias of its subject":    {field("X-Client_cert-Subject", "x"), errFieldAlias},
 		"an underscore of no moment": {field("My_field", "3"), nil},
 		"CR in a value":              {field("X", "a\rb"), errFieldValue},
 		"LF in a value":              {field("X", "a\nb"), errFieldValue},

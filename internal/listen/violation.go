@@ -11,12 +11,14 @@ import (
 type Violation struct {
 	Status int    // the HTTP status to answer with
 	Reason string // a sentence that is safe to show to clients
+	// HTTP2 says that it came over HTTP/2; there only its stream ends.
+	HTTP2 bool
 }
 
 // Error says what was wrong.
 func (v *Violation) Error() string { return v.Reason }
 
-func bad(reason string) *Violation { return &Violation{http.StatusBadRequest, reason} }
+func bad(reason string) *Violation { return &Violation{Status: http.StatusBadRequest, Reason: reason} }
 
 // Each rule has one value, so that refusing costs no allocation.
 var (
@@ -25,17 +27,17 @@ var (
 	errMethod       = bad("malformed method")
 	errRequestLine  = bad("malformed request line")
 	errTarget       = bad("malformed request target")
-	errTargetLong   = &Violation{http.StatusRequestURITooLong, "request target too long"}
+	errTargetLong   = &Violation{Status: http.StatusRequestURITooLong, Reason: "request target too long"}
 	errVersion      = bad("malformed protocol version")
-	errVersionOther = &Violation{http.StatusHTTPVersionNotSupported, "only HTTP/1.0 and HTTP/1.1 are spoken here"}
+	errVersionOther = &Violation{Status: http.StatusHTTPVersionNotSupported, Reason: "only HTTP/1.0 and HTTP/1.1 are spoken here"}
 	errForeign      = bad("nothing in the request line is of HTTP")
-	errConnect      = &Violation{http.StatusNotImplemented, "CONNECT is not offered"}
-	errTrace        = &Violation{http.StatusMethodNotAllowed, "TRACE is not allowed"}
+	errConnect      = &Violation{Status: http.StatusNotImplemented, Reason: "CONNECT is not offered"}
+	errTrace        = &Violation{Status: http.StatusMethodNotAllowed, Reason: "TRACE is not allowed"}
 	errScheme       = bad("the scheme of the target does not fit the listener")
 	errAuthority    = bad("the authority of the target and Host disagree")
 
-	errHeadLarge  = &Violation{http.StatusRequestHeaderFieldsTooLarge, "header section too large"}
-	errFieldCount = &Violation{http.StatusRequestHeaderFieldsTooLarge, "too many header fields"}
+	errHeadLarge  = &Violation{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "header section too large"}
+	errFieldCount = &Violation{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "too many header fields"}
 	errFieldName  = bad("malformed header field name")
 	errFieldAlias = bad("header field name imitates another by underscores")
 	errFieldValue = bad("malformed header field value")
@@ -46,27 +48,27 @@ var (
 	errLength      = bad("malformed Content-Length")
 	errLengthTwice = bad("more than one Content-Length")
 	errCoding      = bad("malformed Transfer-Encoding")
-	errCodingOther = &Violation{http.StatusNotImplemented, "transfer coding not implemented"}
+	errCodingOther = &Violation{Status: http.StatusNotImplemented, Reason: "transfer coding not implemented"}
 	errCodingOld   = bad("Transfer-Encoding needs HTTP/1.1")
 	errBothFraming = bad("both Content-Length and Transfer-Encoding")
 	errNominated   = bad("Connection names a field that is not hop-by-hop")
 	errConnection  = bad("malformed Connection")
 	errHop         = bad("a field that belongs to one HTTP/1 connection")
-	errExpect      = &Violation{http.StatusExpectationFailed, "unknown expectation"}
+	errExpect      = &Violation{Status: http.StatusExpectationFailed, Reason: "unknown expectation"}
 
 	errChunkSize    = bad("malformed chunk size")
 	errChunkExt     = bad("malformed or oversized chunk extension")
 	errChunkEnd     = bad("chunk data not followed by CRLF")
 	errTrailerField = bad("field not allowed in trailers")
-	errTrailerLarge = &Violation{http.StatusRequestHeaderFieldsTooLarge, "trailer section too large"}
+	errTrailerLarge = &Violation{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "trailer section too large"}
 
 	errRequest       = bad("malformed request")
 	errHeadTruncated = bad("the request ended before its header section")
-	errHeadSlow      = &Violation{http.StatusRequestTimeout, "the header section took too long"}
-	errBodySlow      = &Violation{http.StatusRequestTimeout, "the body came too slowly"}
-	errOnlyHTTP2     = &Violation{http.StatusHTTPVersionNotSupported, "only HTTP/2 is spoken here"}
+	errHeadSlow      = &Violation{Status: http.StatusRequestTimeout, Reason: "the header section took too long"}
+	errBodySlow      = &Violation{Status: http.StatusRequestTimeout, Reason: "the body came too slowly"}
+	errOnlyHTTP2     = &Violation{Status: http.StatusHTTPVersionNotSupported, Reason: "only HTTP/2 is spoken here"}
 	errPlain         = bad("TLS is spoken here: use https")
-	errCrowded       = &Violation{http.StatusServiceUnavailable, "too many connections"}
+	errCrowded       = &Violation{Status: http.StatusServiceUnavailable, Reason: "too many connections"}
 )
 
 // Problem appends a whole minimal response for v: problem+json (RFC 9457)
