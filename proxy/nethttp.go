@@ -120,14 +120,14 @@ const (
 )
 
 // unasked reports whether the request has a body that the answer did not depend
-// on, and that is likely to be under way already.
+// on, and that is likely to be under way already. Of one that waits for 100
+// (Continue) net/http tells nothing; it is asked for then, for nothing.
 func (x *Exchange) unasked() bool {
 	r := &x.Request
 	if x.requestIn.from == nil || x.requestIn.read > 0 || x.attempts > 0 || x.closeAfter || r.ContentLength > settleBytes {
 		return false
 	}
-	_, expects := r.Lookup("Expect")
-	return !expects && !x.isGRPC()
+	return !x.isGRPC()
 }
 
 // settle reads such a body before the answer goes out, so that the stream ends

@@ -17,7 +17,7 @@ import (
 )
 
 const config = `
-listeners: [{address: "127.0.0.1:0"}]
+listeners: [{address: "127.0.0.1:0", protocols: [http1]}]
 server: {header_timeout: 2s, idle_timeout: 4s}
 admin: {address: ""}
 access_log: {enabled: false}
