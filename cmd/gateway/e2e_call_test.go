@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -158,10 +161,8 @@ func plainCall(addr, path string) *httpCall {
 func (c *httpCall) request(ctx context.Context) (*http.Request, error) {
 	var body io.Reader = strings.NewReader(c.body)
 	if c.hold != "" {
-		last := len(c.body) - 1
-		body = io.MultiReader(strings.NewReader(c.body[:last]), &heldReader{c.events, c.hold, strings.NewReader(c.body[last:])})
-	}
-	if c.unknownLength || len(c.trailers) > 0 {
+		body = c.holdBody()
+	} else if c.unknownLength || len(c.trailers) > 0 {
 		body = io.MultiReader(body)
 	}
 	req, err := http.NewRequestWithContext(ctx, c.method, c.spoken.scheme+"://"+c.addr+c.path, body)
@@ -187,19 +188,41 @@ func (c *httpCall) request(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// A heldReader waits for an event before it reads.
-type heldReader struct {
-	events *events
-	name   string
-	from   io.Reader
+// A heldBody is a body whose last part waits for an event, or for nobody to
+// want it any more.
+type heldBody struct {
+	io.Reader
+	closed chan struct{}
+	close  sync.Once
 }
 
-func (r *heldReader) Read(p []byte) (int, error) {
-	if err := r.events.wait(r.name); err != nil {
-		return 0, err
-	}
-	return r.from.Read(p)
+func (c *httpCall) holdBody() *heldBody {
+	last := len(c.body) - 1
+	b := &heldBody{closed: make(chan struct{})}
+	b.Reader = io.MultiReader(strings.NewReader(c.body[:last]), waitingReader(func() error {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-c.events.channel(c.hold):
+			return io.EOF // on with what follows
+		case <-b.closed:
+			return net.ErrClosed
+		case <-timer.C:
+			return errImpatient
+		}
+	}), strings.NewReader(c.body[last:]))
+	return b
 }
+
+func (b *heldBody) Close() error {
+	b.close.Do(func() { close(b.closed) })
+	return nil
+}
+
+// A waitingReader has nothing to read but its end.
+type waitingReader func() error
+
+func (r waitingReader) Read([]byte) (int, error) { return 0, r() }
 
 // read reads a body, and tells of its empty lines as they come.
 func (c *httpCall) read(from io.Reader) (body []byte, err error) {

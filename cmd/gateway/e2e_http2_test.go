@@ -3,8 +3,10 @@
 package main_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -211,7 +213,7 @@ func TestE2EReloadHTTP2(t *testing.T) {
 		for range clients {
 			client, err := p.openHTTP2(c.addresses[0])
 			check(t, err)
-			defer client.Close()
+			t.Cleanup(func() { client.Close() }) // when nobody asks any more
 			for range streams {
 				wg.Go(func() {
 					for !stop.Load() {
@@ -262,12 +264,18 @@ func TestE2EReloadHTTP2(t *testing.T) {
 	})
 }
 
-// swapCertificate writes the files of p's certificate anew, once more with the
-// same key and so with other bytes, for the nth time.
+// swapCertificate has p's listener get its other certificate, for the nth time.
 func (p *protocol) swapCertificate(t *testing.T, c *child, dir string, n int) {
 	t.Helper()
+	p.cert, p.next = p.next, p.cert
 	next := filepath.Join(dir, "next.pem")
-	check(t, os.WriteFile(next, append([]byte(fmt.Sprintf("the %d. time\n", n)), p.cert...), 0o600))
+	check(t, os.WriteFile(next, p.cert, 0o600))
 	check(t, os.Rename(next, filepath.Join(dir, "gateway.pem")))
 	check(t, c.log.until(patience, func(log string, _ error) bool { return strings.Count(log, `"msg":"new certificates"`) == n }))
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", c.addresses[0], p.tls)
+	check(t, err)
+	defer conn.Close()
+	if block, _ := pem.Decode(p.cert); !bytes.Equal(conn.ConnectionState().PeerCertificates[0].Raw, block.Bytes) {
+		t.Error("a new connection gets the old certificate")
+	}
 }

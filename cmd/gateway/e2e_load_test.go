@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,31 +262,41 @@ func TestE2EMemory(t *testing.T) {
 	}
 }
 
-// Events are not held back.
+// Events are not held back, whatever is spoken.
 func TestE2EEventLatency(t *testing.T) {
-	o := newOrigin(t)
-	c, _ := startChild(t, toOrigin(o, "a"), "")
-	conn := connect(t, c.addresses[0])
-	_, err := io.WriteString(conn, "GET /sse/50/10ms HTTP/1.1\r\nHost: a\r\n\r\n")
-	check(t, err)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	check(t, err)
-	defer resp.Body.Close()
-	var worst, sum time.Duration
-	n := 0
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	for _, p := range protocols(t) {
+		t.Run(p.name, func(t *testing.T) {
+			o := newOrigin(t)
+			c, _ := startSpeaking(t, p, t.TempDir(), toOrigin(o, "a"))
+			transport := p.transport()
+			defer transport.CloseIdleConnections()
+			client := http.Client{Transport: transport, Timeout: 5 * patience}
+			resp, err := client.Get(p.scheme + "://" + c.addresses[0] + "/sse/50/10ms")
+			check(t, err)
+			defer resp.Body.Close()
+			check(t, p.examine(resp))
+			wantLatency(t, resp.Body)
+		})
+	}
+}
+
+func wantLatency(t *testing.T, events io.Reader) {
+	t.Helper()
+	var all []time.Duration
+	for lines := bufio.NewScanner(events); lines.Scan(); {
 		var sent int64
-		if _, err := fmt.Sscanf(lines.Text(), "data: %d", &sent); err != nil {
-			continue
+		if _, err := fmt.Sscanf(lines.Text(), "data: %d", &sent); err == nil {
+			all = append(all, time.Since(time.Unix(0, sent)))
 		}
-		late := time.Since(time.Unix(0, sent))
-		worst, sum, n = max(worst, late), sum+late, n+1
 	}
-	if n != 50 {
-		t.Fatalf("%d events", n)
+	if len(all) != 50 {
+		t.Fatalf("%d events", len(all))
 	}
-	t.Logf("events arrive after %v on average, %v at worst", (sum / time.Duration(n)).Round(time.Microsecond), worst.Round(time.Microsecond))
-	if worst > 2*time.Second {
-		t.Errorf("an event took %v", worst)
+	slices.Sort(all)
+	middle, worst := all[len(all)/2], all[len(all)-1]
+	t.Logf("events arrive after %v in the middle, %v at worst", middle.Round(time.Microsecond), worst.Round(time.Microsecond))
+	// On a busy machine a few may be late; were they held back, all would be.
+	if middle > 50*time.Millisecond || worst > 2*time.Second {
+		t.Errorf("events arrive after %v in the middle, %v at worst", middle, worst)
 	}
 }

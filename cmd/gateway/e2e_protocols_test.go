@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -23,6 +24,7 @@ type protocol struct {
 	scheme  string
 
 	cert, key []byte // PEM, with TLS
+	next      []byte // another certificate by the key, as good as the first
 	tls       *tls.Config
 }
 
@@ -34,13 +36,15 @@ func protocols(t *testing.T) []*protocol {
 	const host = "gateway.test"
 	pair, cert, err := selfSigned(host)
 	check(t, err)
+	_, next, err := selfSignedBy(pair.PrivateKey.(*ecdsa.PrivateKey), host)
+	check(t, err)
 	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	check(t, err)
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(cert)
+	roots.AppendCertsFromPEM(append(cert, next...))
 	return []*protocol{plainHTTP1, {name: "h2c", version: "2", scheme: "http"}, {
 		name: "h2", version: "2", scheme: "https",
-		cert: cert, key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		cert: cert, next: next, key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
 		tls: &tls.Config{RootCAs: roots, ServerName: host},
 	}}
 }

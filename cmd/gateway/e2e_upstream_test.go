@@ -138,6 +138,11 @@ func selfSigned(name string) (tls.Certificate, []byte, error) {
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
+	return selfSignedBy(key, name)
+}
+
+// selfSignedBy is selfSigned with a key that there is.
+func selfSignedBy(key *ecdsa.PrivateKey, name string) (tls.Certificate, []byte, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
