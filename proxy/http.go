@@ -260,6 +260,9 @@ func (b *httpBackend) answer(x *Exchange) {
 	c, r := &x.call, &x.Response
 	x.err = nil
 	c.Extend(b.end(x)) // the route's time-out is over with the head
+	if !b.http2 && !c.RequestSent() {
+		x.closeAfter = true // the answer came first: nobody reads the rest of the body
+	}
 	r.Status = c.Status
 	r.Header.Fields = append(r.Header.Fields[:0], c.Response.Fields...)
 	r.Header.Add("Via", viaOf(b.version()))
