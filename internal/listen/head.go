@@ -26,7 +26,7 @@ func (g *guard) requestLine(line []byte, from int) *Violation {
 	}
 	target := rest[:j]
 	if v := g.version(rest[j+1:]); v != nil {
-		if !bytes.HasPrefix(rest[j+1:], []byte("HTTP")) && bytes.IndexAny(target, "/*:") < 0 {
+		if !bytes.HasPrefix(rest[j+1:], []byte("HTTP")) && !bytes.ContainsAny(target, "/*:") {
 			return errForeign
 		}
 		return v
