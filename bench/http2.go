@@ -84,7 +84,7 @@ func sluiceConf2(certs string) string {
 admin: {address: ""}
 access_log: {enabled: %t}
 backends:
-  up: {targets: ["http://%s"]}
+  up: {targets: ["http://%s"], transport: {idle_connections: 1024}}
 routes:
   - {match: /*, backend: up}
 `, proxyAddr, secureAddr, certs, !*lean, originAddr)

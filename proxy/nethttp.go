@@ -22,26 +22,23 @@ var errClientLeft = errors.New("proxy: the client has gone")
 // spelling there, as HTTP/2 has none, and their order, in which only those of
 // one name count.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := p.beginHTTP(r)
+	x := p.beginHTTP(r, peerOf(w, r))
 	p.walk(x)
 	p.sendHTTP(w, x)
 }
 
 // beginHTTP reads a request's head into an exchange.
-func (p *Proxy) beginHTTP(from *http.Request) *Exchange {
+func (p *Proxy) beginHTTP(from *http.Request, peer netip.AddrPort) *Exchange {
 	x := p.open()
 	r := &x.Request
 	r.Method, r.Target, r.Host = raw(from.Method), raw(from.RequestURI), raw(from.Host)
-	r.Scheme, r.Version = "http", "2"
+	r.Scheme, r.Version, r.Peer = "http", "2", peer
 	if from.TLS != nil {
 		r.Scheme, r.TLS = "https", from.TLS
 		r.cert = p.certs.of(r.TLS)
 	}
 	if from.ProtoMajor != 2 {
 		r.Version = strconv.Itoa(from.ProtoMajor)
-	}
-	if addr, err := netip.ParseAddrPort(from.RemoteAddr); err == nil {
-		r.Peer = addr
 	}
 	x.listHTTP(from)
 	if from.ContentLength != 0 && from.Body != nil {
@@ -53,6 +50,19 @@ func (p *Proxy) beginHTTP(from *http.Request) *Exchange {
 	}
 	x.watch = watchContext(from.Context(), x)
 	return x
+}
+
+// peerOf is the other end of the connection. Who serves may say it without its
+// being parsed for each request.
+func peerOf(w http.ResponseWriter, r *http.Request) netip.AddrPort {
+	if on, ok := w.(interface{ Peer() netip.AddrPort }); ok {
+		return on.Peer()
+	}
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addr
 }
 
 // listHTTP lists the fields of a request; Host is one of them, as in HTTP/1.
@@ -147,18 +157,34 @@ func (x *Exchange) settle(w http.ResponseWriter) bool {
 	return false
 }
 
-// headHTTP puts the response's fields into h. A field without values keeps
-// net/http from making it up.
+// headHTTP puts the response's fields into h, in one piece of memory: it is
+// theirs, as the response may be written when the exchange is over. A field
+// without values keeps net/http from making it up.
 func (x *Exchange) headHTTP(h http.Header) {
+	fields, size := x.Response.Header.Fields, 0
+	for i := range fields {
+		size += len(fields[i].Name) + len(fields[i].Value)
+	}
+	text, values := make([]byte, 0, size), make([]string, len(fields))
+	own := func(b []byte) string {
+		from := len(text)
+		text = append(text, b...)
+		return view(text[from:])
+	}
 	h["Content-Type"] = nil
-	for i := range x.Response.Header.Fields {
-		f := &x.Response.Header.Fields[i]
+	for i := range fields {
+		f := &fields[i]
 		switch kindOf(f.Name) {
 		case length, connection, hopByHop, transferCoding, upgradeField:
 			continue
 		}
-		name := http.CanonicalHeaderKey(string(f.Name))
-		h[name] = append(h[name], string(f.Value))
+		name := http.CanonicalHeaderKey(own(f.Name))
+		values[i] = own(f.Value)
+		if have := h[name]; have != nil {
+			h[name] = append(have, values[i])
+		} else {
+			h[name] = values[i : i+1 : i+1]
+		}
 	}
 }
 

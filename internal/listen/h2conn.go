@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ const (
 // in both directions, and ends those connections whose client abuses them.
 type h2Conn struct {
 	*Conn
+	peer  netip.AddrPort
 	from  io.Reader // decrypted and not yet seen
 	in    inFrames  // of the goroutine that reads
 	out   outFrames // of the goroutine that writes
@@ -47,6 +49,9 @@ func (h h2TLSConn) ConnectionState() tls.ConnectionState { return h.secure.tls.C
 
 func newH2Conn(c *Conn, sawPreface bool) *h2Conn {
 	h := &h2Conn{Conn: c, quiet: make(chan struct{})}
+	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		h.peer = netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), addr.AddrPort().Port())
+	}
 	h.from = bufio.NewReaderSize(h2Source{c}, h2ReadBuffer)
 	if c.secure != nil {
 		h.from = c.secure.tls

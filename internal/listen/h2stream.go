@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,9 @@ type h2Stream struct {
 
 // Unwrap is for http.ResponseController.
 func (st *h2Stream) Unwrap() http.ResponseWriter { return st.ResponseWriter }
+
+// Peer is the client's end of the connection.
+func (st *h2Stream) Peer() netip.AddrPort { return st.h.peer }
 
 // WriteHeader writes a response's head, or an interim one.
 func (st *h2Stream) WriteHeader(status int) {

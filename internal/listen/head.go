@@ -26,10 +26,7 @@ func (g *guard) requestLine(line []byte, from int) *Violation {
 	}
 	target := rest[:j]
 	if v := g.version(rest[j+1:]); v != nil {
-		if !bytes.HasPrefix(rest[j+1:], []byte("HTTP")) && bytes.IndexAny(target, "/*:") < 0 {
-			return errForeign
-		}
-		return v
+		return foreign(target, rest[j+1:], v)
 	}
 	if len(target) > maxTarget {
 		return errTargetLong
@@ -39,6 +36,15 @@ func (g *guard) requestLine(line []byte, from int) *Violation {
 	}
 	g.phase = inFields
 	return g.target(method, target, from+i+1)
+}
+
+// foreign is errForeign where neither target nor version, both single words,
+// are like HTTP's, and else v.
+func foreign(target, version []byte, v *Violation) *Violation {
+	if allOf(version, clsToken) && !bytes.HasPrefix(version, []byte("HTTP")) && !bytes.ContainsAny(target, "/*:") {
+		return errForeign
+	}
+	return v
 }
 
 func (g *guard) version(v []byte) *Violation {
