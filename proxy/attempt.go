@@ -94,7 +94,6 @@ func (b *httpBackend) forward(x *Exchange) error {
 	now := time.Now()
 	x.tried.Reset()
 	x.key = 0
-	x.probe.Route = x.route.name
 	if p := b.pool.Load(); p.balancer != nil {
 		x.key, _ = p.balancer.Hash(&x.probe)
 	}

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/sluice-edge/sluice/routing"
 )
 
 // TestDistinguishedName has names written by the rules of RFC 4514, so that no
@@ -86,5 +88,33 @@ func TestClientCertOf(t *testing.T) {
 	x.Request.cert = first
 	if got := lines(x.upstreamFields("a")); strings.Contains(got, "forged") || strings.Contains(got, "root") || !strings.HasSuffix(got, "\nClient-Cert: :YW55IGRlcg==:\nX-Client-Cert-Subject: \n") {
 		t.Errorf("beside a certificate of its own a trusted peer's word counts:\n%s", got)
+	}
+}
+
+// What a request hashes to, or is limited by, may be who its certificate says.
+func TestKeysOfClientCert(t *testing.T) {
+	var key routing.Key
+	for _, part := range []string{"route", "tls:subject", "tls:san"} {
+		var one routing.Key
+		if err := one.UnmarshalText([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+		key = append(key, one...)
+	}
+	of := func(cert *clientCert) (string, bool) {
+		x := &Exchange{gen: &Generation{routes: []*route{{name: "all"}}}}
+		x.Request.cert = cert
+		if err := x.take(routing.Result{Outcome: routing.Found}); err != nil {
+			t.Fatal(err)
+		}
+		b, complete := key.Append(nil, &x.probe)
+		return string(b), complete
+	}
+	got, complete := of(&clientCert{subject: "CN=jo", names: "DNS:a, DNS:b"})
+	if !complete || got != "\x04all\x06CN=jo\x06DNS:a" {
+		t.Errorf("%q, complete %t", got, complete)
+	}
+	if _, complete := of(nil); complete {
+		t.Error("without a certificate the key is complete")
 	}
 }

@@ -92,7 +92,6 @@ func (e *Explanation) forwarded(x *Exchange, h *httpBackend) {
 		return
 	}
 	now := time.Now()
-	x.probe.Route = x.route.name
 	key, complete := p.balancer.Hash(&x.probe)
 	t := p.byMember[p.balancer.Pick(key, now, nil)]
 	status := p.balancer.Status(now)

@@ -206,6 +206,11 @@ func (x *Exchange) take(found routing.Result) error {
 	switch found.Outcome {
 	case routing.Found:
 		x.route = x.gen.routes[found.Route]
+		x.probe.Route = x.route.name
+		if cert := x.Request.cert; cert != nil {
+			x.probe.TLSSubject = cert.subject
+			x.probe.TLSName, _, _ = strings.Cut(cert.names, ", ")
+		}
 		return nil
 	case routing.MethodNotAllowed:
 		return &Problem{Status: 405, Detail: "no route of this path takes the method", Allow: found.Allow}
