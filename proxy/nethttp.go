@@ -131,7 +131,10 @@ const (
 // on, and that is likely to be under way already.
 func (x *Exchange) unasked() bool {
 	r := &x.Request
-	if x.requestIn.from == nil || x.requestIn.read > 0 || x.attempts > 0 || x.closeAfter || r.ContentLength > settleBytes {
+	if x.attempts > 0 { // a target may still be sent the body, by another goroutine
+		return false
+	}
+	if x.requestIn.from == nil || x.requestIn.read > 0 || x.closeAfter || r.ContentLength > settleBytes {
 		return false
 	}
 	_, expects := r.Lookup("Expect")
