@@ -134,7 +134,10 @@ const (
 // (Continue) net/http tells nothing; it is asked for then, for nothing.
 func (x *Exchange) unasked() bool {
 	r := &x.Request
-	if x.requestIn.from == nil || x.requestIn.read > 0 || x.attempts > 0 || x.closeAfter || r.ContentLength > settleBytes {
+	if x.attempts > 0 { // a target may still be sent the body, by another goroutine
+		return false
+	}
+	if x.requestIn.from == nil || x.requestIn.read > 0 || x.closeAfter || r.ContentLength > settleBytes {
 		return false
 	}
 	return !x.isGRPC()
