@@ -65,20 +65,29 @@ func (b *httpBackend) enter(x *Exchange, now time.Time) error {
 	if x.lease.gate, ok = b.gate.Try(now); !ok {
 		var err error
 		x.lease.gate, err = b.gate.Acquire(limiter.Arrival{
-			At: now, Priority: x.route.spec.Priority, Deadline: earlier(x.deadline, x.end), Done: x.Context().Done(),
+			At: now, Priority: x.route.spec.Priority, Deadline: earlier(x.deadline, b.end(x)), Done: x.Context().Done(),
 		})
 		switch {
-		case errors.Is(err, limiter.ErrCanceled):
+		case errors.Is(err, limiter.ErrCanceled) && x.gone():
 			return canceled()
 		case err != nil:
 			return &Problem{
 				Status: 503, Detail: "the backend has no place to spare", Type: "connection_limit_reached",
-				RetryAfter: b.gate.RetryAfter(), Err: err,
+				RetryAfter: b.gate.RetryAfter(), Err: saturated(err),
 			}
 		}
 	}
 	x.lease.gated = true
 	return nil
+}
+
+// saturated has a time that is over, which ends the exchange's context as well,
+// count as that and not as a client that left.
+func saturated(err error) error {
+	if errors.Is(err, limiter.ErrCanceled) {
+		return limiter.ErrWaited
+	}
+	return err
 }
 
 // canceled is the error of an exchange whose client has left.
@@ -101,18 +110,20 @@ func (b *httpBackend) forward(x *Exchange) error {
 	b.stick(x, now)
 	b.budget.Deposit(now)
 	before := x.attempts // for another backend, whose fallback this one is
+	t, ticket, err := b.pick(x, now)
+	if err != nil {
+		return first2(x.err, err)
+	}
 	for {
-		t, ticket, err := b.pick(x, now)
-		if err != nil {
-			return first2(x.err, err)
-		}
 		err = b.attempt(x, t, ticket)
 		reason := b.reason(x, err)
 		if reason == "" {
 			return err
 		}
 		n, unseen := x.attempts-before, unsent(err)
-		x.tried.Add(t.member)
+		if !x.tried.Has(t.member) {
+			x.tried.Add(t.member)
+		}
 		if !b.again(x, unseen, n) {
 			return err
 		}
@@ -121,8 +132,12 @@ func (b *httpBackend) forward(x *Exchange) error {
 				return err
 			}
 		}
-		_ = x.call.Close() // an answer that does not stand
 		now = time.Now()
+		var another bool
+		if t, ticket, another = b.pickOther(x, now); !another {
+			return err
+		}
+		_ = x.call.Close() // an answer that does not stand
 		x.lease.leave(now)
 		b.setup.stats.retried(b.name, reason)
 	}
@@ -241,6 +256,17 @@ func (b *httpBackend) again(x *Exchange, unseen bool, n int) bool {
 		return false
 	}
 	return b.budget.Withdraw(now)
+}
+
+// pickOther takes a target that was not tried; without one, what there is of an
+// answer stands.
+func (b *httpBackend) pickOther(x *Exchange, now time.Time) (*target, health.Ticket, bool) {
+	t, ticket, err := b.pick(x, now)
+	if err == nil && x.tried.Has(t.member) {
+		ticket.Done(health.Canceled, now)
+		return nil, health.Ticket{}, false
+	}
+	return t, ticket, err == nil
 }
 
 // pause waits before the n-th retry of a request that a target has seen.
