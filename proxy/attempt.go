@@ -137,7 +137,7 @@ func (b *httpBackend) forward(x *Exchange) error {
 		if t, ticket, another = b.pickOther(x, now); !another {
 			return err
 		}
-		_ = x.call.Close() // an answer that does not stand
+		x.hangUp() // an answer that does not stand
 		x.lease.leave(now)
 		b.setup.stats.retried(b.name, reason)
 	}
@@ -160,6 +160,10 @@ func first2(a, b error) error {
 // attempt sends the request to t once, or twice where the connection turned out
 // closed under a request that may come twice: t has very likely not seen it.
 func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) error {
+	x.won = nil
+	if b.hedges(x) {
+		return b.race(x, t, ticket)
+	}
 	x.lease.member, x.lease.took = t.member, 0
 	t.member.Begin()
 	for fresh := false; ; fresh = true {
@@ -174,33 +178,43 @@ func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) erro
 		err := x.call.Do(t.pool)
 		now := time.Now()
 		took := now.Sub(began)
-		if err == nil {
-			x.err, x.lease.took = nil, max(took, 1)
-			t.stats.observe(x.call.Status/100-1, took)
-			t.observe(ticket, outcomeFor(x.call.Status), now)
-			return nil
-		}
-		var u *upstream.Error
-		if !errors.As(err, &u) {
-			ticket.Done(health.Canceled, now)
-			return err
-		}
-		t.stats.observe(outcomeOf(u), took)
 		x.err = err
-		if u.Stale && !fresh && idempotent(x.Request.Method) && x.replayable() {
+		if err == nil {
+			x.lease.took = max(took, 1)
+		}
+		if t.judge(ticket, &x.call, err, took, now, !fresh && idempotent(x.Request.Method) && x.replayable()) {
 			continue
 		}
 		if x.requestIn.over {
-			ticket.Done(health.Canceled, now)
 			return errBodyTooLarge
 		}
-		blame := health.Failed
-		if u.Canceled || u.RequestBody || u.Type == "connection_limit_reached" {
-			blame = health.Canceled
-		}
-		t.observe(ticket, blame, now)
 		return err
 	}
+}
+
+// judge counts how an attempt ended and gives its ticket back, unless it is to
+// be made again: on a connection that turned out closed, where it may be.
+func (t *target) judge(ticket health.Ticket, c *upstream.Call, err error, took time.Duration, now time.Time, mayAgain bool) (again bool) {
+	if err == nil {
+		t.stats.observe(c.Status/100-1, took)
+		t.observe(ticket, outcomeFor(c.Status), now)
+		return false
+	}
+	var u *upstream.Error
+	if !errors.As(err, &u) {
+		ticket.Done(health.Canceled, now)
+		return false
+	}
+	t.stats.observe(outcomeOf(u), took)
+	if u.Stale && mayAgain {
+		return true
+	}
+	blame := health.Failed
+	if u.Canceled || u.RequestBody || u.Type == "connection_limit_reached" {
+		blame = health.Canceled
+	}
+	t.observe(ticket, blame, now)
+	return false
 }
 
 // outcomeFor is what a status says of the target that answered with it.
@@ -215,7 +229,7 @@ func outcomeFor(status int) health.Outcome {
 // answer stands or nothing could be won by asking again.
 func (b *httpBackend) reason(x *Exchange, err error) string {
 	if err == nil {
-		return b.retry.statuses[x.call.Status]
+		return b.retry.statuses[x.answered().Status]
 	}
 	var u *upstream.Error
 	switch {

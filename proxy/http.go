@@ -48,6 +48,7 @@ func defaultHTTP() HTTP {
 			Backoff: 25 * time.Millisecond, MaxBody: 64 << 10,
 		},
 	}
+	h.Hedge.Max = 1
 	h.Balance.SetDefaults()
 	h.Health.Passive.SetDefaults()
 	h.Discovery.SetDefaults()
@@ -170,7 +171,7 @@ func verdict(x *Exchange, err error) health.Outcome {
 	var u *upstream.Error
 	switch {
 	case err == nil:
-		return outcomeFor(x.call.Status)
+		return outcomeFor(x.answered().Status)
 	case errors.As(err, &u) && !u.Canceled && !u.RequestBody && u.Type != "connection_limit_reached":
 		return health.Failed
 	}
@@ -273,10 +274,16 @@ func (b *httpBackend) prepare(x *Exchange, t *target) {
 	if b.http2 {
 		c.TrailersWanted = x.wantsTrailers()
 	}
-	c.Deadline = earlier(x.deadline, b.end(x))
+	c.Deadline = b.attemptEnd(x)
+}
+
+// attemptEnd is when an attempt that begins now must have its head.
+func (b *httpBackend) attemptEnd(x *Exchange) time.Time {
+	end := earlier(x.deadline, b.end(x))
 	if d := b.spec.Retry.PerAttemptTimeout; d > 0 {
-		c.Deadline = earlier(c.Deadline, time.Now().Add(d))
+		end = earlier(end, time.Now().Add(d))
 	}
+	return end
 }
 
 // end is when the whole exchange must be over; zero for no such time.
@@ -289,7 +296,7 @@ func (b *httpBackend) end(x *Exchange) time.Time {
 
 // answer makes the call's response the exchange's.
 func (b *httpBackend) answer(x *Exchange) {
-	c, r := &x.call, &x.Response
+	c, r := x.answered(), &x.Response
 	x.err = nil
 	c.Extend(b.end(x)) // the route's time-out is over with the head
 	r.Status = c.Status

@@ -87,7 +87,7 @@ func (c *mirrorCopy) send() {
 		defer func() { <-c.p.mirrors }()
 		defer func() {
 			x.discardResponse()
-			_ = x.call.Close()
+			x.hangUp()
 			x.lease.end(time.Now())
 		}()
 		defer c.p.recover(x)

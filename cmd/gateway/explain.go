@@ -140,6 +140,9 @@ func split(e proxy.Explanation, routes []proxy.RouteInfo) []proxy.Share {
 
 // printUpstream writes what the target would get.
 func (t table) printUpstream(e proxy.Explanation) {
+	if e.Why != "" {
+		t.line("balance", "%s", e.Why)
+	}
 	if e.Target == "" {
 		return
 	}
