@@ -176,6 +176,9 @@ func outcome(e proxy.Explanation) string {
 	case e.Status != 0:
 		return fmt.Sprintf("%d %s, from the backend %s", e.Status, http.StatusText(e.Status), e.Backend)
 	}
+	if e.Target == "" {
+		return "503 Service Unavailable: no target can take the request"
+	}
 	return "forwarded to " + e.Target
 }
 
