@@ -65,20 +65,29 @@ func (b *httpBackend) enter(x *Exchange, now time.Time) error {
 	if x.lease.gate, ok = b.gate.Try(now); !ok {
 		var err error
 		x.lease.gate, err = b.gate.Acquire(limiter.Arrival{
-			At: now, Priority: x.route.spec.Priority, Deadline: earlier(x.deadline, x.end), Done: x.Context().Done(),
+			At: now, Priority: x.route.spec.Priority, Deadline: earlier(x.deadline, b.end(x)), Done: x.Context().Done(),
 		})
 		switch {
-		case errors.Is(err, limiter.ErrCanceled):
+		case errors.Is(err, limiter.ErrCanceled) && x.gone():
 			return canceled()
 		case err != nil:
 			return &Problem{
 				Status: 503, Detail: "the backend has no place to spare", Type: "connection_limit_reached",
-				RetryAfter: b.gate.RetryAfter(), Err: err,
+				RetryAfter: b.gate.RetryAfter(), Err: saturated(err),
 			}
 		}
 	}
 	x.lease.gated = true
 	return nil
+}
+
+// saturated has a time that is over, which ends the exchange's context as well,
+// count as that and not as a client that left.
+func saturated(err error) error {
+	if errors.Is(err, limiter.ErrCanceled) {
+		return limiter.ErrWaited
+	}
+	return err
 }
 
 // canceled is the error of an exchange whose client has left.
@@ -100,18 +109,20 @@ func (b *httpBackend) forward(x *Exchange) error {
 	b.stick(x, now)
 	b.budget.Deposit(now)
 	before := x.attempts // for another backend, whose fallback this one is
+	t, ticket, err := b.pick(x, now)
+	if err != nil {
+		return first2(x.err, err)
+	}
 	for {
-		t, ticket, err := b.pick(x, now)
-		if err != nil {
-			return first2(x.err, err)
-		}
 		err = b.attempt(x, t, ticket)
 		reason := b.reason(x, err)
 		if reason == "" {
 			return err
 		}
 		n, unseen := x.attempts-before, unsent(err)
-		x.tried.Add(t.member)
+		if !x.tried.Has(t.member) {
+			x.tried.Add(t.member)
+		}
 		if !b.again(x, unseen, n) {
 			return err
 		}
@@ -120,8 +131,12 @@ func (b *httpBackend) forward(x *Exchange) error {
 				return err
 			}
 		}
-		_ = x.call.Close() // an answer that does not stand
 		now = time.Now()
+		var another bool
+		if t, ticket, another = b.pickOther(x, now); !another {
+			return err
+		}
+		x.hangUp() // an answer that does not stand
 		x.lease.leave(now)
 		b.setup.stats.retried(b.name, reason)
 	}
@@ -144,6 +159,10 @@ func first2(a, b error) error {
 // attempt sends the request to t once, or twice where the connection turned out
 // closed under a request that may come twice: t has very likely not seen it.
 func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) error {
+	x.won = nil
+	if b.hedges(x) {
+		return b.race(x, t, ticket)
+	}
 	x.lease.member, x.lease.took = t.member, 0
 	t.member.Begin()
 	for fresh := false; ; fresh = true {
@@ -158,33 +177,43 @@ func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) erro
 		err := x.call.Do(t.pool)
 		now := time.Now()
 		took := now.Sub(began)
-		if err == nil {
-			x.err, x.lease.took = nil, max(took, 1)
-			t.stats.observe(x.call.Status/100-1, took)
-			t.observe(ticket, outcomeFor(x.call.Status), now)
-			return nil
-		}
-		var u *upstream.Error
-		if !errors.As(err, &u) {
-			ticket.Done(health.Canceled, now)
-			return err
-		}
-		t.stats.observe(outcomeOf(u), took)
 		x.err = err
-		if u.Stale && !fresh && idempotent(x.Request.Method) && x.replayable() {
+		if err == nil {
+			x.lease.took = max(took, 1)
+		}
+		if t.judge(ticket, &x.call, err, took, now, !fresh && idempotent(x.Request.Method) && x.replayable()) {
 			continue
 		}
 		if x.requestIn.over {
-			ticket.Done(health.Canceled, now)
 			return errBodyTooLarge
 		}
-		blame := health.Failed
-		if u.Canceled || u.RequestBody || u.Type == "connection_limit_reached" {
-			blame = health.Canceled
-		}
-		t.observe(ticket, blame, now)
 		return err
 	}
+}
+
+// judge counts how an attempt ended and gives its ticket back, unless it is to
+// be made again: on a connection that turned out closed, where it may be.
+func (t *target) judge(ticket health.Ticket, c *upstream.Call, err error, took time.Duration, now time.Time, mayAgain bool) (again bool) {
+	if err == nil {
+		t.stats.observe(c.Status/100-1, took)
+		t.observe(ticket, outcomeFor(c.Status), now)
+		return false
+	}
+	var u *upstream.Error
+	if !errors.As(err, &u) {
+		ticket.Done(health.Canceled, now)
+		return false
+	}
+	t.stats.observe(outcomeOf(u), took)
+	if u.Stale && mayAgain {
+		return true
+	}
+	blame := health.Failed
+	if u.Canceled || u.RequestBody || u.Type == "connection_limit_reached" {
+		blame = health.Canceled
+	}
+	t.observe(ticket, blame, now)
+	return false
 }
 
 // outcomeFor is what a status says of the target that answered with it.
@@ -199,7 +228,7 @@ func outcomeFor(status int) health.Outcome {
 // answer stands or nothing could be won by asking again.
 func (b *httpBackend) reason(x *Exchange, err error) string {
 	if err == nil {
-		return b.retry.statuses[x.call.Status]
+		return b.retry.statuses[x.answered().Status]
 	}
 	var u *upstream.Error
 	switch {
@@ -240,6 +269,17 @@ func (b *httpBackend) again(x *Exchange, unseen bool, n int) bool {
 		return false
 	}
 	return b.budget.Withdraw(now)
+}
+
+// pickOther takes a target that was not tried; without one, what there is of an
+// answer stands.
+func (b *httpBackend) pickOther(x *Exchange, now time.Time) (*target, health.Ticket, bool) {
+	t, ticket, err := b.pick(x, now)
+	if err == nil && x.tried.Has(t.member) {
+		ticket.Done(health.Canceled, now)
+		return nil, health.Ticket{}, false
+	}
+	return t, ticket, err == nil
 }
 
 // pause waits before the n-th retry of a request that a target has seen.

@@ -157,7 +157,9 @@ type Exchange struct {
 	probe   routing.Request
 	backend string // the backend that answered
 	call    upstream.Call
-	target  string // the target that answered, if any
+	won     *upstream.Call // what answered instead of call, in a race
+	race    *race          // nil: none yet
+	target  string         // the target that answered, if any
 
 	start      time.Time
 	deadline   time.Time // until the response has begun
@@ -227,8 +229,12 @@ func (x *Exchange) Cancel(err error) {
 	if x.cancel != nil {
 		x.cancel(err)
 	}
+	race := x.race
 	x.mu.Unlock()
 	x.call.Cancel(err)
+	if race != nil {
+		race.cancel(err)
+	}
 }
 
 // earlier is the earlier of two times, of which the zero time is none.

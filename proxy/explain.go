@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -92,13 +93,9 @@ func (e *Explanation) forwarded(x *Exchange, h *httpBackend) {
 		return
 	}
 	now := time.Now()
-	key, complete := p.balancer.Hash(&x.probe)
+	key, _ := p.balancer.Hash(&x.probe)
 	t := p.byMember[p.balancer.Pick(key, now, nil)]
-	status := p.balancer.Status(now)
-	e.Why = status.Policy
-	if !complete {
-		e.Why += ": the request has not all that balance.hash names, so that its client's address stands in"
-	}
+	e.Why = h.why(p.balancer.Status(now), &x.probe)
 	if t == nil {
 		return
 	}
@@ -112,6 +109,23 @@ func (e *Explanation) forwarded(x *Exchange, h *httpBackend) {
 		}
 		up.Header = append(up.Header, [2]string{string(f.Name), string(f.Value)})
 	}
+}
+
+// why says by what a target is picked, and from how many.
+func (b *httpBackend) why(s routing.Status, r *routing.Request) string {
+	why := fmt.Sprintf("%s, %d of %d targets", s.Policy, len(s.Candidates), s.Members)
+	if s.Panic {
+		why += " (too few are healthy, so that all are used)"
+	}
+	hash := b.spec.Balance.Hash
+	if s.Policy != "ring_hash" && s.Policy != "maglev" {
+		return why
+	}
+	why += ", by " + hash.String()
+	for _, part := range hash.Missing(r) {
+		why += fmt.Sprintf("; the request has no %s: the client's address stands in", part)
+	}
+	return why
 }
 
 func (e *Explanation) fill(x *Exchange) {

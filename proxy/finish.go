@@ -22,7 +22,7 @@ func (p *Proxy) finish(x *Exchange) {
 		status = x.counted
 	}
 	x.discardResponse()
-	_ = x.call.Close() // from here on nobody else reads the request's body
+	x.hangUp() // from here on nobody else reads the request's body
 	x.lease.end(now)
 	stats := p.stats.none
 	if x.route != nil {
@@ -44,7 +44,7 @@ func (p *Proxy) release(x *Exchange) {
 	if x.watch != nil {
 		x.watch.release()
 	}
-	_ = x.call.Close()
+	x.hangUp()
 	if x.mirrorOf != nil {
 		x.mirrorOf.drop() // the body did not come to its end
 	}
@@ -58,6 +58,10 @@ func (p *Proxy) release(x *Exchange) {
 func (x *Exchange) recycle() {
 	fields, header, arena, out, path := x.Request.Fields[:0], x.Response.Header.Fields[:0], x.arena[:0], x.out[:0], x.path[:0]
 	x.call.Reset()
+	x.won = nil
+	if x.race != nil {
+		x.race.recycle()
+	}
 	x.Request, x.Response = Request{Fields: fields}, Response{Header: Header{Fields: header}}
 	x.gen, x.route, x.probe, x.conn, x.watch, x.mirrorOf = nil, nil, routing.Request{}, nil, nil, nil
 	x.backend, x.target, x.host, x.problem, x.forward, x.id, x.err = "", "", "", "", nil, nil, nil

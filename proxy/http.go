@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +32,9 @@ type httpBackend struct {
 	gate    *limiter.Gate // nil: no bound
 	regate  func()        // puts the gate's bounds in force
 	sticky  *routing.Sticky
+
+	change sync.Mutex // of pool, once the generation is served
+	closed bool       // nothing may be opened any more
 }
 
 // defaultHTTP is what an HTTP backend is where its keys say nothing.
@@ -43,6 +48,7 @@ func defaultHTTP() HTTP {
 			Backoff: 25 * time.Millisecond, MaxBody: 64 << 10,
 		},
 	}
+	h.Hedge.Max = 1
 	h.Balance.SetDefaults()
 	h.Health.Passive.SetDefaults()
 	h.Discovery.SetDefaults()
@@ -95,20 +101,30 @@ func (b *httpBackend) places() (places []place) {
 		places = append(places, place{Target: t})
 	}
 	if b.spec.Discovery.Enabled() {
-		places = append(places, placesOf(b.lasting.lastFound())...)
+		places = b.withFound(places, b.lasting.lastFound())
 	}
 	return places
 }
 
-func placesOf(found []upstream.Found) (places []place) {
+// withFound appends what was discovered; of a target that the file names as
+// well, the file has the word.
+func (b *httpBackend) withFound(places []place, found []upstream.Found) []place {
 	for _, f := range found {
-		places = append(places, place{Target{f.URL, f.Weight, f.Priority}, f.Host})
+		if !slices.ContainsFunc(b.spec.Targets, func(t Target) bool { return t.URL == f.URL }) {
+			places = append(places, place{Target{f.URL, f.Weight, f.Priority}, f.Host})
+		}
 	}
 	return places
 }
 
 // Close gives the pools back; connections in use end with their exchanges.
 func (b *httpBackend) Close() error {
+	b.change.Lock()
+	defer b.change.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
 	if p := b.pool.Load(); p != nil {
 		for _, t := range p.targets {
 			t.close()
@@ -155,7 +171,7 @@ func verdict(x *Exchange, err error) health.Outcome {
 	var u *upstream.Error
 	switch {
 	case err == nil:
-		return outcomeFor(x.call.Status)
+		return outcomeFor(x.answered().Status)
 	case errors.As(err, &u) && !u.Canceled && !u.RequestBody && u.Type != "connection_limit_reached":
 		return health.Failed
 	}
@@ -177,11 +193,28 @@ func (x *Exchange) hold(most int64) error {
 		x.held = make([]byte, n)
 	}
 	x.held = x.held[:n]
-	if _, err := io.ReadFull(r.Body, x.held); err != nil {
+	_, err := io.ReadFull(r.Body, x.held)
+	if err == nil {
+		err = atEnd(r.Body)
+	}
+	if err != nil {
 		return &upstream.Error{Type: "http_request_error", RequestBody: true, Unsent: true, Err: err}
 	}
 	x.replay.Reset(x.held)
 	r.Body, r.BodyAtHand = &x.replay, true
+	return nil
+}
+
+// atEnd reads the end behind a body's last byte: a mirror waits for it, and
+// trailer fields are there only then.
+func atEnd(body io.Reader) error {
+	var more [1]byte
+	switch n, err := io.ReadFull(body, more[:]); {
+	case n > 0:
+		return errors.New("the body is longer than its length")
+	case err != io.EOF:
+		return err
+	}
 	return nil
 }
 
@@ -241,10 +274,16 @@ func (b *httpBackend) prepare(x *Exchange, t *target) {
 	if b.http2 {
 		c.TrailersWanted = x.wantsTrailers()
 	}
-	c.Deadline = earlier(x.deadline, b.end(x))
+	c.Deadline = b.attemptEnd(x)
+}
+
+// attemptEnd is when an attempt that begins now must have its head.
+func (b *httpBackend) attemptEnd(x *Exchange) time.Time {
+	end := earlier(x.deadline, b.end(x))
 	if d := b.spec.Retry.PerAttemptTimeout; d > 0 {
-		c.Deadline = earlier(c.Deadline, time.Now().Add(d))
+		end = earlier(end, time.Now().Add(d))
 	}
+	return end
 }
 
 // end is when the whole exchange must be over; zero for no such time.
@@ -257,7 +296,7 @@ func (b *httpBackend) end(x *Exchange) time.Time {
 
 // answer makes the call's response the exchange's.
 func (b *httpBackend) answer(x *Exchange) {
-	c, r := &x.call, &x.Response
+	c, r := x.answered(), &x.Response
 	x.err = nil
 	c.Extend(b.end(x)) // the route's time-out is over with the head
 	if !b.http2 && !c.RequestSent() {

@@ -109,9 +109,14 @@ func (b *httpBackend) adopt(old *httpBackend, now time.Time) {
 	if b.circuit != nil && old.circuit != nil {
 		b.circuit.Adopt(old.circuit, now)
 	}
-	before := old.pool.Load()
-	for _, t := range b.pool.Load().targets {
-		if was := before.byMember[t.member]; was != nil && t.circuit != nil && was.circuit != nil {
+	b.pool.Load().adopt(old.pool.Load(), now)
+}
+
+// adopt has the breakers of targets that are new in p go on where those of the
+// same name in old are.
+func (p *pool) adopt(old *pool, now time.Time) {
+	for _, t := range p.targets {
+		if was := old.byMember[t.member]; was != nil && was != t && t.circuit != nil && was.circuit != nil {
 			t.circuit.Adopt(was.circuit, now)
 		}
 	}
@@ -120,10 +125,21 @@ func (b *httpBackend) adopt(old *httpBackend, now time.Time) {
 // begin puts the backend's view of its targets in the place of an earlier
 // generation's.
 func (b *httpBackend) begin(now time.Time) {
+	b.change.Lock()
+	defer b.change.Unlock()
 	b.regate()
+	if !b.closed {
+		b.act(b.pool.Load(), now)
+	}
+}
+
+// act makes p's targets those that are told available or not, and forgets all
+// others. With change held.
+func (b *httpBackend) act(p *pool, now time.Time) {
 	var names []string
-	for _, t := range b.pool.Load().targets {
+	for _, t := range p.targets {
 		names = append(names, t.spec.URL)
+		t.acts.Store(true)
 		t.refresh(now)
 	}
 	b.lasting.members.Retain(names)
@@ -140,7 +156,7 @@ func (b *httpBackend) run(ctx context.Context) error {
 		}
 		wg.Go(func() { _ = d.Run(ctx) }) // it ends with ctx
 	}
-	if b.ejector == nil && b.circuit == nil {
+	if b.ejector == nil && b.circuit == nil && b.group == nil {
 		<-ctx.Done()
 		return nil
 	}
@@ -156,44 +172,46 @@ func (b *httpBackend) run(ctx context.Context) error {
 	}
 }
 
-// look brings back the targets whose time out is over.
+// look brings back the targets whose time out is over. It looks at all: what
+// the generation before still found out while this one began was told to
+// nobody.
 func (b *httpBackend) look(now time.Time) {
 	if b.ejector != nil {
 		b.ejector.Sweep(now)
 	}
 	for _, t := range b.pool.Load().targets {
-		if !t.member.Available() {
-			t.refresh(now)
-		}
+		t.refresh(now)
 	}
 }
 
 // discovered is told of all targets whenever they have changed.
 func (b *httpBackend) discovered(found []upstream.Found) {
+	b.change.Lock()
+	defer b.change.Unlock()
+	if b.closed {
+		return // another generation looks by now
+	}
 	old := b.pool.Load()
-	places := placesOf(found)
+	var places []place
 	for _, t := range b.spec.Targets {
 		places = append(places, place{Target: t})
 	}
+	places = b.withFound(places, found)
 	next, err := b.newPool(places, old)
 	if err != nil {
 		b.setup.Log.Error("discovered targets cannot be used; those before them stay", "error", err)
 		return
 	}
 	b.lasting.discovered(found)
-	b.pool.Store(next)
 	now := time.Now()
-	var names []string
-	for _, t := range next.targets {
-		names = append(names, t.spec.URL)
-		t.refresh(now)
-	}
+	next.adopt(old, now)
+	b.pool.Store(next)
+	b.act(next, now)
 	for _, t := range old.targets {
 		if !next.has(t) {
 			b.dismiss(t, next, now)
 		}
 	}
-	b.lasting.members.Retain(names)
 }
 
 // dismiss ends what looks after a target that is gone.
@@ -202,11 +220,16 @@ func (b *httpBackend) dismiss(t *target, next *pool, now time.Time) {
 	if next.byMember[t.member] != nil {
 		return // it is there with another weight
 	}
+	b.forget(t.spec.URL, now)
+}
+
+// forget ends the checks of a target and what is known of it.
+func (b *httpBackend) forget(url string, now time.Time) {
 	if b.group != nil {
-		b.group.Remove(t.spec.URL)
+		b.group.Remove(url)
 	}
 	if b.ejector != nil {
-		b.ejector.Remove(t.spec.URL, now)
+		b.ejector.Remove(url, now)
 	}
 }
 

@@ -86,14 +86,16 @@ func (c *mirrorCopy) send() {
 	}
 	go func() {
 		defer func() { <-c.p.mirrors }()
+		defer func() {
+			x.discardResponse()
+			x.hangUp()
+			x.lease.end(time.Now())
+		}()
 		defer c.p.recover(x)
 		c.p.stats.mirrored.Inc()
 		if err := x.route.mirror.Serve(x); err == nil && x.Response.Body != nil {
 			_, _ = io.CopyN(io.Discard, x.Response.Body, 1<<20) // nobody sees it; what is left over costs the connection
 		}
-		x.discardResponse()
-		_ = x.call.Close()
-		x.lease.end(time.Now())
 	}()
 }
 
@@ -105,10 +107,13 @@ func (x *Exchange) detached() *Exchange {
 	c.Request = *r
 	c.Request.Method, c.Request.Target, c.Request.Host = bytes.Clone(r.Method), bytes.Clone(r.Target), bytes.Clone(r.Host)
 	c.Request.Path, c.Request.Query = bytes.Clone(r.Path), bytes.Clone(r.Query)
-	c.Request.Body, c.Request.Trailer = nil, nil
+	c.Request.Body, c.Request.Trailer, c.Request.interrupt = nil, nil, nil // the client's stay the client's
 	c.Request.Fields = make([]Field, len(r.Fields))
 	for i, f := range r.Fields {
 		c.Request.Fields[i] = Field{Name: bytes.Clone(f.Name), Value: bytes.Clone(f.Value)}
 	}
+	c.probe = x.probe // what a backend hashes of it
+	c.probe.Fields, c.probe.Host, c.probe.Method = &c.Request, view(c.Request.Host), view(c.Request.Method)
+	c.probe.Path, c.probe.Query = view(c.Request.Path), view(c.Request.Query)
 	return c
 }

@@ -54,6 +54,9 @@ func (b *httpBackend) newPool(places []place, old *pool) (*pool, error) {
 	if len(faults) > 0 {
 		for _, t := range opened {
 			t.close()
+			if !old.knows(t.spec.URL) {
+				b.forget(t.spec.URL, time.Now())
+			}
 		}
 		return nil, errors.Join(faults...)
 	}
@@ -94,6 +97,11 @@ func (p *pool) find(at place) *target {
 		}
 	}
 	return nil
+}
+
+// knows reports whether the pool has a target of that URL.
+func (p *pool) knows(url string) bool {
+	return p != nil && slices.ContainsFunc(p.targets, func(t *target) bool { return t.spec.URL == url })
 }
 
 // has reports whether the pool has that very target.

@@ -72,6 +72,7 @@ type HTTP struct {
 	Health      Health                   `yaml:"health" doc:"which targets can take requests"`
 	Breaker     *health.Breaker          `yaml:"breaker" doc:"stop asking what keeps failing: each target, and the backend as a whole"`
 	Retry       Retry                    `yaml:"retry" doc:"what is sent again, to another target where there is one"`
+	Hedge       Hedge                    `yaml:"hedge" doc:"ask another target as well while the first is silent"`
 	Concurrency limiter.Concurrency      `yaml:"concurrency" doc:"how many requests may be in flight; beyond it they wait, or get 503"`
 	Timeouts    Timeouts                 `yaml:"timeouts"`
 	Transport   Transport                `yaml:"transport"`
@@ -93,6 +94,13 @@ type Retry struct {
 	PerAttemptTimeout time.Duration `yaml:"per_attempt_timeout" default:"0s" doc:"for the head of the response of one attempt; 0: what the other time-outs leave"`
 	Backoff           time.Duration `yaml:"backoff" default:"25ms" doc:"longest wait before the first retry of what a target has seen, doubled for each further one; the wait is a random share of it"`
 	MaxBody           int64         `yaml:"max_body" unit:"size" min:"0" max:"16MiB" default:"64KiB" doc:"of a request's body that is kept to be sent again"`
+}
+
+// Hedge says when a request is sent to another target while the first has not
+// answered.
+type Hedge struct {
+	After time.Duration `yaml:"after" default:"0s" doc:"without the head of a response; for methods that may come twice, without a body or with one up to retry.max_body, and within retry.budget; 0: never"`
+	Max   int           `yaml:"max" min:"1" max:"5" default:"1" doc:"how many more targets are asked, each that much later"`
 }
 
 // A Target is one address of an HTTP backend.

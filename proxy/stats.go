@@ -44,6 +44,16 @@ func (s *stats) retried(backend, reason string) {
 	s.set.GetOrCreateCounter(fmt.Sprintf("sluice_retries_total{backend=%q,reason=%q}", backend, reason)).Inc()
 }
 
+// hedged counts a request that was sent to a further target while the first was
+// silent.
+func (s *stats) hedged(backend string, won bool) {
+	outcome := "lost"
+	if won {
+		outcome = "won"
+	}
+	s.set.GetOrCreateCounter(fmt.Sprintf("sluice_hedges_total{backend=%q,outcome=%q}", backend, outcome)).Inc()
+}
+
 // ejections counts how often a target was taken out by what requests came to.
 func (s *stats) ejections(backend, target string) *metrics.Counter {
 	return s.set.GetOrCreateCounter(fmt.Sprintf("sluice_ejections_total{backend=%q,target=%q}", backend, target))

@@ -21,7 +21,7 @@ type target struct {
 	checked   *health.Target  // nil: nobody checks
 	outlier   *health.Member  // nil: nobody watches
 	circuit   *health.Circuit // nil: no breaker
-	retired   atomic.Bool     // another generation has its member now
+	acts      atomic.Bool     // the member is this generation's to say whether it is available
 }
 
 // usable reports whether the target can be sent requests.
@@ -39,7 +39,7 @@ func (t *target) usable(now time.Time) bool {
 // refresh tells the balancers whether the target is usable. It is called where
 // that may have changed.
 func (t *target) refresh(now time.Time) {
-	if !t.retired.Load() {
+	if t.acts.Load() {
 		t.member.SetAvailable(t.usable(now), now)
 	}
 }
@@ -96,7 +96,7 @@ func (b *httpBackend) examine(t *target, tls upstream.TLS, now time.Time) (err e
 
 // close lets go of what newTarget opened; exchanges in flight go on.
 func (t *target) close() {
-	t.retired.Store(true)
+	t.acts.Store(false)
 	t.pool.Release()
 }
 

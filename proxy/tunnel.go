@@ -34,7 +34,7 @@ func (x *Exchange) runTunnel(c net.Conn) {
 // The tunnel ends when both sides have closed, one fails, or nothing has passed
 // for idle.
 func (x *Exchange) tunnel(idle time.Duration) func(net.Conn) (in, out int64) {
-	up, early := x.call.Upgraded()
+	up, early := x.answered().Upgraded()
 	return func(client net.Conn) (in, out int64) {
 		defer up.Close()
 		t := &tunnel{idle: idle}

@@ -72,6 +72,12 @@ func build(t *testing.T, spec Spec) *Proxy {
 // serve runs a proxy of spec on a socket and returns its address.
 func serve(t *testing.T, spec Spec) string {
 	t.Helper()
+	addr, _ := serveProxy(t, spec)
+	return addr
+}
+
+func serveProxy(t *testing.T, spec Spec) (string, *Proxy) {
+	t.Helper()
 	p := build(t, spec)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +89,7 @@ func serve(t *testing.T, spec Spec) string {
 	}
 	go server.Serve(ln)
 	t.Cleanup(func() { server.Shutdown() })
-	return ln.Addr().String()
+	return ln.Addr().String(), p
 }
 
 // ask sends raw and returns everything that comes back until the end.

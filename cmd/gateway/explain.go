@@ -140,6 +140,9 @@ func split(e proxy.Explanation, routes []proxy.RouteInfo) []proxy.Share {
 
 // printUpstream writes what the target would get.
 func (t table) printUpstream(e proxy.Explanation) {
+	if e.Why != "" {
+		t.line("balance", "%s", e.Why)
+	}
 	if e.Target == "" {
 		return
 	}
@@ -172,6 +175,9 @@ func outcome(e proxy.Explanation) string {
 		return fmt.Sprintf("%d %s: %s", e.Status, http.StatusText(e.Status), e.Reason)
 	case e.Status != 0:
 		return fmt.Sprintf("%d %s, from the backend %s", e.Status, http.StatusText(e.Status), e.Backend)
+	}
+	if e.Target == "" {
+		return "503 Service Unavailable: no target can take the request"
 	}
 	return "forwarded to " + e.Target
 }

@@ -38,6 +38,7 @@ route     orders
 limits    body 1MiB, timeout 30s
 mirror    shadow
 backend   orders (http)
+balance   round_robin, 1 of 1 targets
 target    http://127.0.0.1:9001
 sends     GET /orders/7?v=2
           Host: api.example.com
