@@ -114,7 +114,7 @@ func (b *httpBackend) forward(x *Exchange) error {
 		return first2(x.err, err)
 	}
 	for {
-		err = b.attempt(x, t, ticket)
+		err = b.attempt(x, t, ticket, now)
 		reason := b.reason(x, err)
 		if reason == "" {
 			return err
@@ -158,7 +158,7 @@ func first2(a, b error) error {
 
 // attempt sends the request to t once, or twice where the connection turned out
 // closed under a request that may come twice: t has very likely not seen it.
-func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) error {
+func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket, began time.Time) error {
 	x.won = nil
 	if b.hedges(x) {
 		return b.race(x, t, ticket)
@@ -173,7 +173,6 @@ func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) erro
 		}
 		x.attempts++
 		x.target = t.spec.URL
-		began := time.Now()
 		err := x.call.Do(t.pool)
 		now := time.Now()
 		took := now.Sub(began)
@@ -182,6 +181,7 @@ func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket) erro
 			x.lease.took = max(took, 1)
 		}
 		if t.judge(ticket, &x.call, err, took, now, !fresh && idempotent(x.Request.Method) && x.replayable()) {
+			began = now
 			continue
 		}
 		if x.requestIn.over {

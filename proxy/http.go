@@ -148,6 +148,9 @@ func (b *httpBackend) Serve(x *Exchange) error {
 }
 
 func (b *httpBackend) serve(x *Exchange) error {
+	if b.circuit == nil && b.gate == nil {
+		return b.forward(x)
+	}
 	now := time.Now()
 	ticket := health.Ticket{}
 	if b.circuit != nil {
