@@ -109,6 +109,10 @@ func TestDiscoveryBesidesTargets(t *testing.T) {
 	for range 2 {
 		ask(t, addr, plainGet)
 	}
+	attempts := fmt.Sprintf(`sluice_attempts_total{backend="up",target=%q,outcome="5xx"}`, b.url)
+	if n := count(p, attempts); n != "1" {
+		t.Errorf("%q attempts are counted", n)
+	}
 	backend.discovered([]upstream.Found{{URL: b.url, Weight: 9}, {URL: a.url, Weight: 7}})
 	info := p.gen.Load().Backends()[0].Targets
 	if len(info) != 2 || info[0].Weight != 1 || info[1].Weight != 9 || info[1].Breaker != "open" || info[1].Available {
@@ -117,6 +121,13 @@ func TestDiscoveryBesidesTargets(t *testing.T) {
 	reload(t, p, one(h))
 	if n := len(p.gen.Load().Backends()[0].Targets); n != 2 {
 		t.Errorf("%d targets after a reload", n)
+	}
+	if n := count(p, attempts); n != "1" {
+		t.Errorf("%q attempts are counted after a reload", n)
+	}
+	p.gen.Load().backends["up"].Backend.(*httpBackend).discovered(nil)
+	if n := count(p, attempts); n != "" {
+		t.Errorf("a target that is gone still has %s attempts", n)
 	}
 	idle(t, p)
 }
