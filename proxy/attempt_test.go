@@ -133,12 +133,10 @@ func TestRetryWithoutAnotherTarget(t *testing.T) {
 	bad := newCounted(t, "bad", 503)
 	h := to(bad.url, nowhere(t))
 	h.Retry = Retry{Attempts: 2, On: []string{"connect", "503"}, Budget: 1}
-	h.Breaker = &health.Breaker{MaxFailures: 1, MinRequests: 1, Window: time.Second, OpenFor: time.Hour, HalfOpenRequests: 1}
-	h.Health = unwatched()
+	h.Health = Health{Passive: health.Passive{ConsecutiveFailures: 1, Ejection: time.Hour, MaxEjected: .5}}
 	addr, p := run(t, h)
 	second := p.gen.Load().backends["up"].Backend.(*httpBackend).pool.Load().targets[1]
-	ticket, _ := second.circuit.Allow(time.Now())
-	ticket.Done(health.Failed, time.Now())
+	second.observe(health.Ticket{}, health.Failed, time.Now())
 	if got := ask(t, addr, plainGet); !strings.HasSuffix(got, "bad") {
 		t.Errorf("the answer does not stand:\n%s", got)
 	}

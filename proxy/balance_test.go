@@ -255,6 +255,14 @@ func TestConcurrency(t *testing.T) {
 	}
 	first := send("/low")
 	receive(t, "the first", s.got)
+	x := p.open() // of whose two ends the context's comes first
+	x.route, x.deadline = p.gen.Load().routes[0], time.Now().Add(time.Millisecond)
+	x.Context()
+	x.deadline = time.Time{}
+	if err := b.enter(x, time.Now()); problemOf(err).Status != 503 {
+		t.Errorf("a client that is still there was taken for gone: %v", err)
+	}
+	p.finish(x)
 	for range 10 { // its time, and nothing else, is over
 		shed("who waited too long", receive(t, "an answer", send("/short")))
 	}
