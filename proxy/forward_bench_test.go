@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
@@ -52,6 +53,10 @@ func startRaw(tb testing.TB, answer string) string {
 
 // startProxy serves one route to target and returns a connection to it.
 func startProxy(tb testing.TB, target string) *fasthttputil.InmemoryListener {
+	return startProxyTo(tb, func(h *HTTP) { h.Targets = []Target{{URL: target, Weight: 1}} })
+}
+
+func startProxyTo(tb testing.TB, configure func(*HTTP)) *fasthttputil.InmemoryListener {
 	transport := upstream.NewTransport()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -64,7 +69,7 @@ func startProxy(tb testing.TB, target string) *fasthttputil.InmemoryListener {
 	g, err := p.Build(Spec{
 		Routes: []Route{{Name: "all", Match: routing.Match{Path: "/*"}, Backend: "up"}},
 		Backends: map[string]BackendSpec{"up": {Decode: func(into any) error {
-			into.(*HTTP).Targets = []Target{{URL: target, Weight: 1}}
+			configure(into.(*HTTP))
 			return nil
 		}}},
 	})
@@ -129,7 +134,14 @@ func TestForwardAllocates(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	c, err := startProxy(t, startRaw(t, smallAnswer)).Dial()
+	for name, after := range map[string]time.Duration{"plain": 0, "ready to hedge": time.Hour} {
+		t.Run(name, func(t *testing.T) { forwardAllocates(t, after) })
+	}
+}
+
+func forwardAllocates(t *testing.T, hedge time.Duration) {
+	one, other := startRaw(t, smallAnswer), startRaw(t, smallAnswer)
+	c, err := startProxyTo(t, func(h *HTTP) { h.Targets, h.Hedge.After = to(one, other).Targets, hedge }).Dial()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,6 +132,27 @@ func (g *Generation) begin(now time.Time) {
 	}
 }
 
+// retire forgets the series of the targets of g that next no longer has.
+func (g *Generation) retire(next *Generation) {
+	for name, b := range g.backends {
+		h, ok := b.Backend.(*httpBackend)
+		if !ok {
+			continue
+		}
+		var kept *pool
+		if n := next.backends[name]; n != nil {
+			if other, ok := n.Backend.(*httpBackend); ok {
+				kept = other.pool.Load()
+			}
+		}
+		for _, t := range h.pool.Load().targets {
+			if !kept.knows(t.spec.URL) {
+				t.stats.retire()
+			}
+		}
+	}
+}
+
 // run looks after the targets of g until ctx ends.
 func (g *Generation) run(ctx context.Context) {
 	var wg sync.WaitGroup

@@ -221,6 +221,7 @@ func (b *httpBackend) dismiss(t *target, next *pool, now time.Time) {
 		return // it is there with another weight
 	}
 	b.forget(t.spec.URL, now)
+	t.stats.retire()
 }
 
 // forget ends the checks of a target and what is known of it.

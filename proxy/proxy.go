@@ -118,6 +118,7 @@ func (p *Proxy) Swap(g *Generation) {
 	if old != nil {
 		old.Close()
 		p.stats.retire(old, g)
+		old.retire(g)
 	}
 	g.begin(time.Now())
 	p.lastings.retain(g)

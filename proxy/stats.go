@@ -56,7 +56,11 @@ func (s *stats) hedged(backend string, won bool) {
 
 // ejections counts how often a target was taken out by what requests came to.
 func (s *stats) ejections(backend, target string) *metrics.Counter {
-	return s.set.GetOrCreateCounter(fmt.Sprintf("sluice_ejections_total{backend=%q,target=%q}", backend, target))
+	return s.set.GetOrCreateCounter(ejectionsName(backend, target))
+}
+
+func ejectionsName(backend, target string) string {
+	return fmt.Sprintf("sluice_ejections_total{backend=%q,target=%q}", backend, target)
 }
 
 func newStats(set *metrics.Set) *stats {
@@ -176,10 +180,23 @@ func (s *stats) attempts(backend, target string) *attemptStats {
 	}
 }
 
+// retire forgets the series of a target that is gone, since discovery may bring
+// up any number of them. Exchanges still under way count into nothing.
+func (a *attemptStats) retire() {
+	for i := range a.outcomes {
+		a.set.UnregisterMetric(a.outcomeName(i)) // another generation may have made it
+	}
+	a.set.UnregisterMetric(ejectionsName(a.backend, a.target))
+}
+
+func (a *attemptStats) outcomeName(i int) string {
+	return fmt.Sprintf(`sluice_attempts_total{backend=%q,target=%q,outcome=%q}`, a.backend, a.target, outcomes[i])
+}
+
 func (a *attemptStats) observe(outcome int, took time.Duration) {
 	c := a.outcomes[outcome].Load()
 	if c == nil {
-		c = a.set.GetOrCreateCounter(fmt.Sprintf(`sluice_attempts_total{backend=%q,target=%q,outcome=%q}`, a.backend, a.target, outcomes[outcome]))
+		c = a.set.GetOrCreateCounter(a.outcomeName(outcome))
 		a.outcomes[outcome].Store(c)
 	}
 	c.Inc()

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -208,5 +209,41 @@ func TestMissingFunctions(t *testing.T) {
 	}
 	if got := body(t, ask(t, Config{}, "GET", "http://localhost/")); strings.Contains(got, "/metrics") {
 		t.Error("the list names what is not there")
+	}
+}
+
+func TestDrain(t *testing.T) {
+	var told []string
+	cfg := example()
+	cfg.Drain = func(backend, target string, on bool) error {
+		if backend != "orders" {
+			return errors.New("no backend is named " + backend)
+		}
+		told = append(told, fmt.Sprint(target, " ", on))
+		return nil
+	}
+	const at = "http://127.0.0.1:9901/api/backends/"
+	for _, c := range []struct {
+		method, path string
+		status       int
+		told         string
+	}{
+		{"POST", "orders/targets/127.0.0.1:9001/drain", 204, "127.0.0.1:9001 true"},
+		{"POST", "orders/targets/http:%2F%2F127.0.0.1:9001/drain", 204, "http://127.0.0.1:9001 true"},
+		{"POST", "orders/targets/127.0.0.1:9001/enable", 204, "127.0.0.1:9001 false"},
+		{"POST", "others/targets/127.0.0.1:9001/drain", 404, ""},
+		{"POST", "orders/targets/127.0.0.1:9001/stop", 404, ""},
+		{"GET", "orders/targets/127.0.0.1:9001/drain", 405, ""},
+	} {
+		told = nil
+		r := ask(t, cfg, c.method, at+c.path)
+		if got := strings.Join(told, ","); r.StatusCode != c.status || got != c.told {
+			t.Errorf("%s %s: %d, told %q", c.method, c.path, r.StatusCode, got)
+		}
+	}
+	// A page of another origin may not do it in its reader's name.
+	told = nil
+	if r := ask(t, cfg, "POST", at+"orders/targets/127.0.0.1:9001/drain", "Origin", "http://evil.example", "Sec-Fetch-Site", "cross-site"); r.StatusCode != 403 || told != nil {
+		t.Errorf("across origins: %d, told %q", r.StatusCode, told)
 	}
 }
