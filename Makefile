@@ -20,12 +20,12 @@ build:
 test: compiler
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
 		for module in $(MODULES); do \
-			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race ./... || exit; \
+			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race -pgo=off ./... || exit; \
 		done; \
 	else \
 		echo 'No C compiler: the tests run WITHOUT the race detector. Install gcc to have it.'; \
 		for module in $(MODULES); do \
-			echo "$(GO) -C $$module test ./..."; $(GO) -C $$module test ./... || exit; \
+			echo "$(GO) -C $$module test ./..."; $(GO) -C $$module test -pgo=off ./... || exit; \
 		done; \
 	fi
 
