@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 // build makes the gateway, with the race detector where this test has it, and
 // certificates for it and for the servers behind it.
 func build() error {
-	args := []string{"build", "-o", binary}
+	args := []string{"build", "-pgo=off", "-o", binary}
 	if raced {
 		args = append(args, "-race")
 	}

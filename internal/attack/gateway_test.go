@@ -61,7 +61,7 @@ func startGateway(dir string, o *origin) (*gateway, error) {
 		return nil, err
 	}
 	binary, file := filepath.Join(dir, "gateway"), filepath.Join(dir, "config.yaml")
-	args := []string{"build", "-o", binary}
+	args := []string{"build", "-pgo=off", "-o", binary}
 	if raced {
 		args = append(args, "-race")
 	}
