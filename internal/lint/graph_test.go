@@ -25,17 +25,18 @@ var arrows = map[string][]string{
 	"internal/lint":    {},
 
 	// The leaves.
-	"routing":         {},
-	"limiter":         {},
-	"edgecache":       {},
-	"health":          {},
-	"proxy/upstream":  {},
-	"internal/shard":  {},
-	"internal/jobs":   {},
-	"internal/auth":   {},
-	"internal/listen": {},
-	"internal/attack": {}, // tests alone
-	"internal/config": {},
+	"routing":            {},
+	"limiter":            {},
+	"edgecache":          {},
+	"health":             {},
+	"proxy/upstream":     {},
+	"internal/shard":     {},
+	"internal/jobs":      {},
+	"internal/auth":      {},
+	"internal/listen":    {"internal/listen/h2"},
+	"internal/listen/h2": {},
+	"internal/attack":    {}, // tests alone
+	"internal/config":    {},
 }
 
 // allowed says why from may not import to, both import paths; "" if it may.
