@@ -8,6 +8,7 @@ import (
 
 const (
 	h2Streams      = 100        // at once, for each connection
+	h2Handlers     = 300        // at once: those of streams that were reset may take a while to notice
 	h2StreamWindow = 64 << 10   // bytes of a body that may come before they are read
 	h2ConnWindow   = 1 << 20    // the same of all bodies
 	h2FrameSize    = 16 << 10   // bytes, the least that may be offered

@@ -81,6 +81,9 @@ func newH2Conn(c *Conn) *h2Conn {
 // serve reads until the connection ends, and says why it does.
 func (h *h2Conn) serve(sawPreface bool) error {
 	h.flush() // there is room for it in the socket
+	if h.tls != nil && !h2Cipher(h.tls) {
+		return http2.ConnectionError(http2.ErrCodeInadequateSecurity)
+	}
 	if !sawPreface {
 		if err := h.preface(); err != nil {
 			return err
@@ -96,6 +99,17 @@ func (h *h2Conn) serve(sawPreface bool) error {
 			return err
 		}
 	}
+}
+
+// h2Cipher reports whether a cipher suite is one for HTTP/2 (RFC 9113, section
+// 9.2.2 and appendix A): with TLS 1.2 some that crypto/tls offers are not.
+func h2Cipher(st *tls.ConnectionState) bool {
+	switch st.CipherSuite {
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
+	}
+	return st.Version >= tls.VersionTLS13
 }
 
 // preface reads what a client with TLS begins with.
@@ -181,7 +195,6 @@ func (h *h2Conn) end(err error) {
 	h.mu.Unlock()
 	if goodbye {
 		_ = h.c.TCPConn.SetWriteDeadline(time.Now().Add(refuseTimeout)) // also for a write that is blocked
-		h.flush()
 		h.flushed()
 	}
 }

@@ -213,6 +213,9 @@ func (h *h2Conn) complete(st *Stream) (code http2.ErrCode, run bool) {
 	switch {
 	case h.closed || h.final && b.stream > h.lastCall:
 		return http2.ErrCodeNo, false
+	case h.handlers >= h2Handlers:
+		h.reset(b.stream, http2.ErrCodeRefusedStream)
+		return http2.ErrCodeNo, false
 	case len(h.streams) >= h2Streams:
 		code := http2.ErrCodeProtocol
 		if h.untold > 0 { // it may not have heard of the bound

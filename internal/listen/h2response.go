@@ -16,6 +16,9 @@ var errAbandoned = errors.New("listen: the client does not take the response")
 // errEnded is what a handler gets that goes on behind the end of its response.
 var errEnded = errors.New("listen: the response has ended")
 
+// errUnheaded is what a handler gets that begins with the body.
+var errUnheaded = errors.New("listen: the response has no head")
+
 // outgoing is the side of a stream that the handler sends. Guarded by h.mu.
 type outgoing struct {
 	window  int64 // bytes that the client takes
@@ -118,7 +121,11 @@ func (h *h2Conn) sendBlock(st *Stream, block []byte, end bool) {
 func (st *Stream) Write(p []byte) (n int, err error) {
 	h := st.h
 	h.mu.Lock()
-	n, err = h.sendData(st, p, false)
+	if !st.headed {
+		err = errUnheaded
+	} else {
+		n, err = h.sendData(st, p, false)
+	}
 	say := h.out.idle()
 	h.mu.Unlock()
 	if say {
@@ -132,7 +139,10 @@ func (st *Stream) End() error {
 	h := st.h
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if st.local {
+	switch {
+	case !st.headed:
+		return errUnheaded
+	case st.local:
 		return errEnded
 	}
 	if err := h.room(st); err != nil {

@@ -71,6 +71,9 @@ func (s *Server) freeStream(st *Stream) {
 	if cap(body) > h2KeptBody {
 		body = nil
 	}
+	if cap(fields) > 2*maxFields {
+		fields = nil
+	}
 	if st.timer != nil {
 		st.timer.Stop()
 	}

@@ -53,7 +53,7 @@ func (ws *workers) loop(one *worker) {
 			w.st.serve()
 			w.h.served(w.st)
 		}
-		w.h.flush()
+		w.h.flushAll()
 		ws.mu.Lock()
 		if ws.closed {
 			ws.mu.Unlock()

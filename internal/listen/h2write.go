@@ -20,6 +20,7 @@ type h2Out struct {
 	buf     []byte
 	spare   []byte // is being written, or nothing
 	busy    bool   // somebody writes, or is about to
+	called  bool   // a worker has been called to write
 	err     error  // nothing can be written any more
 	failed  atomic.Bool
 	enc     h2.Encoder
@@ -54,23 +55,35 @@ func (o *h2Out) fail(err error) {
 }
 
 // flush writes what there is, unless somebody does.
-func (h *h2Conn) flush() {
+func (h *h2Conn) flush() { h.write(false) }
+
+// flushAll goes on for as long as there is something.
+func (h *h2Conn) flushAll() { h.write(true) }
+
+// write leaves what others append while it writes to a worker, unless all is set:
+// a handler must not end up writing for busier ones.
+func (h *h2Conn) write(all bool) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if all {
+		h.out.called = false
+	}
 	if !h.out.idle() {
-		h.mu.Unlock()
 		return
 	}
 	h.out.busy = true
-	for len(h.out.buf) > 0 && h.out.err == nil {
+	for first := true; len(h.out.buf) > 0 && h.out.err == nil && (first || all); first = false {
 		h.mu.Unlock()
 		runtime.Gosched() // others that are ready append what they have
 		h.mu.Lock()
 		h.writeOnce()
 	}
 	h.out.busy = false
-	h.out.buf = h.out.buf[:0]
+	if h.out.err != nil {
+		h.out.buf = h.out.buf[:0]
+	}
 	h.out.space.Broadcast()
-	h.mu.Unlock()
+	h.handOverLocked()
 }
 
 // writeOnce writes all that has been appended by now. With mu held, which it lets
@@ -112,13 +125,14 @@ func (o *h2Out) release() {
 	}
 }
 
-// flushed returns when nobody writes any more.
+// flushed returns when all has been written, or cannot be.
 func (h *h2Conn) flushed() {
+	h.flushAll()
 	h.mu.Lock()
-	for h.out.busy {
+	defer h.mu.Unlock()
+	for h.out.busy || len(h.out.buf) > 0 && h.out.err == nil {
 		h.out.space.Wait()
 	}
-	h.mu.Unlock()
 }
 
 // handOver has somebody else write what the reader has to say: a client that does
@@ -130,7 +144,8 @@ func (h *h2Conn) handOver() {
 }
 
 func (h *h2Conn) handOverLocked() {
-	if h.out.idle() {
+	if h.out.idle() && !h.out.called {
+		h.out.called = true
 		h.s.workers.run(h2Work{h: h})
 	}
 }
