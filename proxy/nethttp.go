@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -17,7 +18,8 @@ import (
 var errClientLeft = errors.New("proxy: the client has gone")
 
 // ServeHTTP serves one exchange that did not come as HTTP/1: the same walk, over
-// net/http's view of a request. It is given only requests that could be written
+// net/http's view of a request, for servers of others; see HandleStream for
+// internal/listen's. It is given only requests that could be written
 // as HTTP/1.1 heads; internal/listen sees to that. Names of fields lose their
 // spelling there, as HTTP/2 has none, and their order, in which only those of
 // one name count.
@@ -88,8 +90,13 @@ func fieldsOf(fields []Field, h http.Header) []Field {
 			fields = append(fields, Field{Name: raw(name), Value: raw(value)})
 		}
 	}
-	slices.SortStableFunc(fields[first:], func(a, b Field) int { return slices.Compare(a.Name, b.Name) })
+	sortFields(fields[first:])
 	return fields
+}
+
+// sortFields sorts by name. Clients over HTTP/2 send fields in whatever order.
+func sortFields(fields []Field) {
+	slices.SortStableFunc(fields, func(a, b Field) int { return bytes.Compare(a.Name, b.Name) })
 }
 
 // sendHTTP sends x's response to w and ends x. A response that breaks off ends
@@ -103,7 +110,7 @@ func (p *Proxy) sendHTTP(w http.ResponseWriter, x *Exchange) {
 		}
 	}()
 	r := &x.Response
-	if r.Status == statusClientGone || x.unasked() && !x.settle(w) {
+	if r.Status == statusClientGone || x.unasked() && !x.settle(http.NewResponseController(w)) {
 		return
 	}
 	x.headHTTP(w.Header())
@@ -147,9 +154,8 @@ func (x *Exchange) unasked() bool {
 // in order and not by a reset; a body that is not whole after settleTime is
 // left. It reports whether there is somebody to answer: not where the body broke
 // the protocol.
-func (x *Exchange) settle(w http.ResponseWriter) bool {
-	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(settleTime)) != nil {
+func (x *Exchange) settle(s interface{ SetReadDeadline(time.Time) error }) bool {
+	if s.SetReadDeadline(time.Now().Add(settleTime)) != nil {
 		return true // as good as before
 	}
 	_, err := io.CopyN(io.Discard, x.Request.Body, settleBytes)

@@ -171,7 +171,7 @@ func (g *gateway) fail(err error) {
 func (g *gateway) handlers() listen.Handlers {
 	return listen.Handlers{
 		Handle: g.proxy.Handle, Expect: g.proxy.Expect,
-		HTTP: g.proxy,
+		HTTP2: func(s *listen.Stream) { g.proxy.HandleStream(s) },
 		Reject: func(dst []byte, client netip.AddrPort, v *listen.Violation) []byte {
 			version := "1.1"
 			if v.HTTP2 {

@@ -24,18 +24,20 @@ var arrows = map[string][]string{
 	"internal/admin":   {},
 	"internal/lint":    {},
 
+	"internal/listen": {"internal/listen/h2"}, // the wire format alone
+
 	// The leaves.
-	"routing":         {},
-	"limiter":         {},
-	"edgecache":       {},
-	"health":          {},
-	"proxy/upstream":  {},
-	"internal/shard":  {},
-	"internal/jobs":   {},
-	"internal/auth":   {},
-	"internal/listen": {},
-	"internal/attack": {}, // tests alone
-	"internal/config": {},
+	"routing":            {},
+	"limiter":            {},
+	"edgecache":          {},
+	"health":             {},
+	"proxy/upstream":     {},
+	"internal/shard":     {},
+	"internal/jobs":      {},
+	"internal/auth":      {},
+	"internal/listen/h2": {},
+	"internal/attack":    {}, // tests alone
+	"internal/config":    {},
 }
 
 // allowed says why from may not import to, both import paths; "" if it may.

@@ -89,7 +89,7 @@ func moduleRoot(t *testing.T) string {
 func TestGraph(t *testing.T) {
 	for _, leaf := range []string{
 		"routing", "limiter", "edgecache", "health", "proxy/upstream",
-		"internal/shard", "internal/jobs", "internal/auth", "internal/listen", "internal/config",
+		"internal/shard", "internal/jobs", "internal/auth", "internal/listen/h2", "internal/config",
 	} {
 		if to, ok := arrows[leaf]; !ok || len(to) > 0 {
 			t.Errorf("%s is a leaf, and has arrows to %v", leaf, to)

@@ -1,6 +1,9 @@
 package listen
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 const (
 	clsToken  = 1 << iota // tchar (RFC 9110, section 5.6.2)
@@ -75,6 +78,9 @@ func clean(b []byte, cls uint8, least uint64) bool {
 	last := b[len(b)-8:] // some of it for the second time
 	return suspect(binary.LittleEndian.Uint64(last), least) == 0 || allOf(last, cls)
 }
+
+// viewOf is s as bytes, which must not be written to.
+func viewOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 func trimOWS(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {

@@ -1,76 +1,43 @@
-//lint:file-ignore SA1019 net/http would serve HTTP/2 only on connections that it accepts itself
-
 package listen
 
 import (
 	"bytes"
-	"context"
-	"log/slog"
-	"net"
-	"net/http"
 
 	"golang.org/x/net/http2"
 )
 
 const (
 	h2Streams      = 100        // at once, for each connection
+	h2Handlers     = 300        // at once: those of streams that were reset may take a while to notice
 	h2StreamWindow = 64 << 10   // bytes of a body that may come before they are read
 	h2ConnWindow   = 1 << 20    // the same of all bodies
 	h2FrameSize    = 16 << 10   // bytes, the least that may be offered
-	h2ListSpare    = 10 * 32    // what http2 adds to MaxHeaderBytes
+	h2FirstWindow  = 1<<16 - 1  // bytes, of connections and streams before anybody says something else
 	protocolHTTP2  = "h2"       // in ALPN
 	protocolHTTP1  = "http/1.1" // as well
 )
 
 var h2Preface = []byte(http2.ClientPreface)
 
-// An h2Server serves HTTP/2 on the connections of a Server.
-type h2Server struct {
-	server *http2.Server
-	base   *http.Server // whose Shutdown tells the connections
-}
-
-func newH2Server() (*h2Server, error) {
-	h := &h2Server{server: new(http2.Server), base: new(http.Server)}
-	return h, http2.ConfigureServer(h.base, h.server)
-}
-
-// drain has all connections say GOAWAY, and end with their streams.
-func (h *h2Server) drain() {
-	if h != nil {
-		_ = h.base.Shutdown(context.Background()) // it has no listener to close
-	}
-}
-
-// h2Base is what connections of HTTP/2 are held to.
-func (s *Server) h2Base(maxHead int) *http.Server {
-	return &http.Server{
-		MaxHeaderBytes: max(maxHead-h2ListSpare, 1),
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          h2Streams,
-			MaxReceiveBufferPerStream:     h2StreamWindow,
-			MaxReceiveBufferPerConnection: h2ConnWindow,
-			MaxReadFrameSize:              h2FrameSize,
-		},
-		ConnState: func(nc net.Conn, st http.ConnState) {
-			c := nc.(interface{ conn() *Conn }).conn()
-			switch st {
-			case http.StateActive:
-				c.enter(stateActive)
-			case http.StateIdle:
-				c.enter(stateIdle)
-			}
-		},
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-}
+// HTTP/2 is served by a loop of our own. One goroutine of each connection reads
+// (h2conn.go, h2frames.go): it takes frames off a buffer, decodes a header section
+// straight into a Stream (h2head.go), and hands the stream to a worker, which
+// calls the handler (h2workers.go). What handlers and the reader have to say they
+// append to one buffer of the connection (h2response.go); whoever finds nobody
+// writing writes it out, for all that append meanwhile (h2write.go). Handlers wait
+// for windows, for room in the buffer and for bodies (h2body.go); the reader waits
+// for nobody. The sweeper looks after time (h2life.go), and h2abuse.go counts what
+// clients must not do too often.
 
 // serveHTTP2 runs c to its end, and that of all its handlers.
 func (s *Server) serveHTTP2(c *Conn, sawPreface bool) {
-	h := newH2Conn(c, sawPreface)
+	h := newH2Conn(c)
 	c.parked.Store(true) // it never yields
 	c.h2.Store(h)
-	s.h2.server.ServeConn(h.face(), &http2.ServeConnOpts{BaseConfig: c.set.h2, Handler: h, SawClientPreface: sawPreface})
+	if s.draining.Load() {
+		h.drain()
+	}
+	h.end(h.serve(sawPreface))
 	_ = c.Close() // always nil
 	h.wait()
 }

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 as in h2.go
-
 package listen
 
 import (
@@ -70,7 +68,7 @@ func wantResponse(t testing.TB, res *http.Response, err error, status int, body 
 func TestHTTP2(t *testing.T) { ways2(t, testHTTP2) }
 
 func testHTTP2(t *testing.T, way Config) {
-	s := start(t, way, Handlers{HTTP: echo2})
+	s := start(t, way, Handlers{HTTP2: face(echo2)})
 	client, url := browser(t, s)
 	for i := range 3 {
 		res, err := client.Get(fmt.Sprintf("%s/%d?x", url, i))
@@ -97,7 +95,7 @@ func testHTTP2(t *testing.T, way Config) {
 func TestHTTP1BesideHTTP2(t *testing.T) { ways2(t, testHTTP1BesideHTTP2) }
 
 func testHTTP1BesideHTTP2(t *testing.T, way Config) {
-	s := start(t, way, Handlers{HTTP: echo2})
+	s := start(t, way, Handlers{HTTP2: face(echo2)})
 	for _, method := range []string{"GET", "PUT", "P", "PR", "PRI", "PRIX"} {
 		c := dial(t, s)
 		for _, piece := range []string{method[:1], method[1:], " /x HTTP/1.1\r\nHost: a\r\n\r\n"} {
@@ -123,7 +121,7 @@ func testHTTP1BesideHTTP2(t *testing.T, way Config) {
 
 func TestWithoutHTTP2(t *testing.T) {
 	for name, s := range map[string]*Server{
-		"no handler": start(t, Config{HTTP2: true}, Handlers{}), "not configured": start(t, Config{}, Handlers{HTTP: echo2}),
+		"no handler": start(t, Config{HTTP2: true}, Handlers{}), "not configured": start(t, Config{}, Handlers{HTTP2: face(echo2)}),
 	} {
 		c := dial(t, s)
 		c.send(http2.ClientPreface)
@@ -131,7 +129,7 @@ func TestWithoutHTTP2(t *testing.T) {
 		c.wantEnd()
 		_ = name
 	}
-	s := start(t, Config{TLS: standardTLS(t)}, Handlers{HTTP: echo2})
+	s := start(t, Config{TLS: standardTLS(t)}, Handlers{HTTP2: face(echo2)})
 	cfg := blind("a.example")
 	cfg.NextProtos = []string{"h2", "http/1.1"}
 	if st, err := greet(t, s, cfg); err != nil || st.NegotiatedProtocol != "http/1.1" {
@@ -143,7 +141,7 @@ func TestOnlyHTTP2(t *testing.T) { ways2(t, testOnlyHTTP2) }
 
 func testOnlyHTTP2(t *testing.T, way Config) {
 	way.OnlyHTTP2 = true
-	s := start(t, way, Handlers{HTTP: echo2})
+	s := start(t, way, Handlers{HTTP2: face(echo2)})
 	client, url := browser(t, s)
 	res, err := client.Get(url)
 	wantResponse(t, res, err, 200, "GET /")
@@ -164,14 +162,14 @@ func testOnlyHTTP2(t *testing.T, way Config) {
 // request elsewhere.
 func TestForeignPreface(t *testing.T) {
 	const raw = "INVALID CONNECTION PREFACE\r\n\r\n"
-	c := dial(t, start(t, Config{HTTP2: true}, Handlers{HTTP: echo2}))
+	c := dial(t, start(t, Config{HTTP2: true}, Handlers{HTTP2: face(echo2)}))
 	c.send(raw)
 	c.wantEnd()
 	for _, one := range []struct {
 		cfg Config
 		raw string
 	}{{Config{}, raw}, {Config{HTTP2: true}, "GET / FTP/1.1\r\n\r\n"}} {
-		c := dial(t, start(t, one.cfg, Handlers{HTTP: echo2}))
+		c := dial(t, start(t, one.cfg, Handlers{HTTP2: face(echo2)}))
 		c.send(one.raw)
 		c.want(400, "")
 		c.wantEnd()
@@ -181,7 +179,7 @@ func TestForeignPreface(t *testing.T) {
 // Large header sections: one that is a little too large is answered, one that
 // never ends is not.
 func TestHeaderBomb(t *testing.T) {
-	s := start(t, Config{HTTP2: true}, Handlers{HTTP: echo2})
+	s := start(t, Config{HTTP2: true}, Handlers{HTTP2: face(echo2)})
 	f := newFramer(t, s)
 	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndStream: true}) // what is read tells
 	piece := bytes.Repeat([]byte{0x20}, 16<<10)                               // sizes of the table: they make no field
@@ -203,7 +201,7 @@ func TestHeaderBomb(t *testing.T) {
 func TestSlowHead(t *testing.T) { ways2(t, testSlowHead) }
 
 func testSlowHead(t *testing.T, way Config) {
-	s := start(t, way.with2(Config{HeaderTimeout: 300 * time.Millisecond}), Handlers{HTTP: echo2})
+	s := start(t, way.with2(Config{HeaderTimeout: 300 * time.Millisecond}), Handlers{HTTP2: face(echo2)})
 	f := newFramer(t, s)
 	f.must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block("/"), EndStream: true}))
 	f.wantGoAway(http2.ErrCodeEnhanceYourCalm)
@@ -223,7 +221,7 @@ func testSlowHead(t *testing.T, way Config) {
 func TestIdleHTTP2(t *testing.T) { ways2(t, testIdleHTTP2) }
 
 func testIdleHTTP2(t *testing.T, way Config) {
-	s := start(t, way.with2(Config{IdleTimeout: 300 * time.Millisecond}), Handlers{HTTP: echo2})
+	s := start(t, way.with2(Config{IdleTimeout: 300 * time.Millisecond}), Handlers{HTTP2: face(echo2)})
 	f := newFramer(t, s)
 	f.open("/", true)
 	f.wantGoAway(http2.ErrCodeNo)
@@ -232,27 +230,25 @@ func testIdleHTTP2(t *testing.T, way Config) {
 
 // A body that comes too slowly is cut off; the other streams go on.
 func TestSlowBodyHTTP2(t *testing.T) {
-	s := start(t, Config{HTTP2: true, MinBodyRate: 240}, Handlers{HTTP: echo2})
+	s := start(t, Config{HTTP2: true, MinBodyRate: 240}, Handlers{HTTP2: face(echo2)})
 	f := newFramer(t, s)
 	id := f.open("/slow", false)
 	f.must(f.WriteData(id, false, []byte("abc")))
-	var st *h2Stream
+	var on *h2Conn
 	until(t, "a reader", func() bool {
 		for _, c := range s.conns.all() {
 			if h := c.h2.Load(); h != nil {
 				h.mu.Lock()
-				for _, one := range h.streams {
-					if one.reading.Load() && one.read.Load() == 3 {
-						st = one
-					}
+				if st := h.streams[id]; st != nil && st.reading && st.received == 3 {
+					on = h
 				}
 				h.mu.Unlock()
 			}
 		}
-		return st != nil
+		return on != nil
 	})
-	st.h.checkStreams(0, bodyGrace) // as the sweeper does, see TestPace
-	st.h.checkStreams(0, bodyWindow)
+	on.checkStreams(0, bodyGrace) // as the sweeper does, see TestPace
+	on.checkStreams(0, bodyWindow)
 	status := ""
 	dec := hpack.NewDecoder(4096, func(hf hpack.HeaderField) {
 		if hf.Name == ":status" {
@@ -278,14 +274,14 @@ func TestWriteStallHTTP2(t *testing.T) { ways2(t, testWriteStallHTTP2) }
 
 func testWriteStallHTTP2(t *testing.T, way Config) {
 	failed := make(chan error, 1)
-	s := start(t, way.with2(Config{WriteStall: 300 * time.Millisecond}), Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := start(t, way.with2(Config{WriteStall: 300 * time.Millisecond}), Handlers{HTTP2: face(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/small" {
 			_, _ = io.WriteString(w, "small")
 			return
 		}
 		_, err := w.Write(make([]byte, 1<<20))
 		failed <- err
-	})})
+	}))})
 	f := newFramer(t, s)
 	id := f.open("/large", true)
 	f.until("RST_STREAM", func(fr http2.Frame) bool {
@@ -308,13 +304,13 @@ func TestShutdownHTTP2(t *testing.T) { ways2(t, testShutdownHTTP2) }
 
 func testShutdownHTTP2(t *testing.T, way Config) {
 	began, finish := make(chan struct{}), make(chan struct{})
-	s := start(t, way, Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := start(t, way, Handlers{HTTP2: face(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			began <- struct{}{}
 			<-finish
 		}
 		_, _ = io.WriteString(w, "done")
-	})})
+	}))})
 	idle := newFramer(t, s)
 	idle.open("/", true)
 	idle.until("a response", func(fr http2.Frame) bool {
@@ -356,12 +352,12 @@ func TestShutdownGivesUpHTTP2(t *testing.T) { ways2(t, testShutdownGivesUpHTTP2)
 
 func testShutdownGivesUpHTTP2(t *testing.T, way Config) {
 	began, returned := make(chan struct{}), false
-	s := start(t, way, Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := start(t, way, Handlers{HTTP2: face(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(began)
 		<-r.Context().Done()
 		time.Sleep(20 * time.Millisecond) // lint:sleep what must be waited for
 		returned = true
-	})})
+	}))})
 	f := newFramer(t, s)
 	f.open("/", true)
 	<-began
@@ -385,11 +381,11 @@ func TestClientLeavesHTTP2(t *testing.T) { ways2(t, testClientLeavesHTTP2) }
 
 func testClientLeavesHTTP2(t *testing.T, way Config) {
 	began, left := make(chan struct{}), make(chan struct{})
-	s := start(t, way, Handlers{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := start(t, way, Handlers{HTTP2: face(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began <- struct{}{}
 		<-r.Context().Done()
 		left <- struct{}{}
-	})})
+	}))})
 	f := newFramer(t, s)
 	id := f.open("/", true)
 	<-began

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 as in h2.go
-
 package listen
 
 import (
@@ -173,7 +171,7 @@ func abuses() []abuse {
 // below the bound nothing happens.
 func TestAbuse(t *testing.T) {
 	ways2(t, func(t *testing.T, way Config) {
-		s := start(t, way, Handlers{HTTP: echo2})
+		s := start(t, way, Handlers{HTTP2: face(echo2)})
 		for _, a := range abuses() {
 			t.Run(a.reason, func(t *testing.T) {
 				counted := func() int64 { return s.Abuses()[slices.Index(H2Abuses[:], a.reason)] }

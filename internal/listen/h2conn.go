@@ -1,14 +1,9 @@
-//lint:file-ignore SA1019 as in h2.go
-
 package listen
 
 import (
-	"bufio"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -16,133 +11,213 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/sluice-edge/sluice/internal/listen/h2"
 )
 
-const (
-	h2ReadBuffer = 4 << 10                // without TLS, which has its own
-	h2DrainIdle  = 250 * time.Millisecond // for GOAWAY to arrive before an idle connection is closed
-)
-
-// An h2Conn is a connection as http2.Server uses it. It sees the frames pass,
-// in both directions, and ends those connections whose client abuses them.
+// An h2Conn is a connection of HTTP/2.
 type h2Conn struct {
-	*Conn
+	c     *Conn
+	s     *Server
 	peer  netip.AddrPort
-	from  io.Reader // decrypted and not yet seen
-	in    inFrames  // of the goroutine that reads
-	out   outFrames // of the goroutine that writes
-	open  openStreams
-	fault atomic.Pointer[string]
+	tls   *tls.ConnectionState   // nil without TLS
+	fault atomic.Pointer[string] // why the client is turned away
 
-	mu      sync.Mutex
-	streams []*h2Stream // with handlers
-	closed  bool        // no more are served
-	quiet   chan struct{}
-	stuck   int64 // the sweeper's own: since when some streams are
+	// Of the goroutine that reads.
+	in        h2Input
+	greeted   bool // the client's SETTINGS have come
+	untold    int  // SETTINGS of ours that it has not acknowledged
+	counted   bool // the frame that comes next is
+	abuse     h2Abuse
+	block     h2Block
+	data      h2Data
+	headSince atomic.Int64 // since when a header section is incomplete; 0: it is not
+
+	mu       sync.Mutex
+	streams  map[uint32]*Stream // that are open
+	last     uint32             // the highest that the client has opened
+	cut      [h2Cut]uint32      // those that were reset last: frames may be under way to them
+	cuts     int
+	window   int64 // bytes that the client may send
+	unsaid   int64 // those that it may send besides and has not been told of
+	handlers int   // that have not returned
+	closed   bool  // no more streams are opened
+	quiet    chan struct{}
+	out      h2Out
+
+	draining  bool   // GOAWAY has been said
+	drainedAt int64  // when, on the server's clock
+	final     bool   // as well, with the last stream
+	lastCall  uint32 // that stream
+	stalled   int64  // DATA frames that had been sent when a stream was reset because nobody took its response
 }
 
-// h2TLSConn is one with TLS.
-type h2TLSConn struct{ *h2Conn }
+// h2Cut is how many streams are remembered that were reset.
+const h2Cut = 64
 
-// ConnectionState says what was negotiated.
-func (h h2TLSConn) ConnectionState() tls.ConnectionState { return h.secure.tls.ConnectionState() }
-
-func newH2Conn(c *Conn, sawPreface bool) *h2Conn {
-	h := &h2Conn{Conn: c, quiet: make(chan struct{})}
+func newH2Conn(c *Conn) *h2Conn {
+	h := &h2Conn{
+		c: c, s: c.s, streams: map[uint32]*Stream{}, quiet: make(chan struct{}),
+		window: h2ConnWindow, untold: 1, stalled: -1,
+	}
 	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		h.peer = netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), addr.AddrPort().Port())
 	}
-	h.from = bufio.NewReaderSize(h2Source{c}, h2ReadBuffer)
 	if c.secure != nil {
-		h.from = c.secure.tls
+		st := c.secure.tls.ConnectionState()
+		h.tls = &st
+	}
+	h.block.init(c.set.MaxHeaderBytes)
+	h.abuse.maxHead = c.set.MaxHeaderBytes
+	h.out.init(&h.mu)
+	h.out.buf = h2.AppendSettings(h.out.buf,
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: h2Streams},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: h2StreamWindow},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.set.MaxHeaderBytes)})
+	h.out.buf = h2.AppendWindowUpdate(h.out.buf, 0, h2ConnWindow-h2FirstWindow)
+	return h
+}
+
+// serve reads until the connection ends, and says why it does.
+func (h *h2Conn) serve(sawPreface bool) error {
+	h.flush() // there is room for it in the socket
+	if h.tls != nil && !h2Cipher(h.tls) {
+		return http2.ConnectionError(http2.ErrCodeInadequateSecurity)
 	}
 	if !sawPreface {
-		h.in.skip(len(h2Preface))
+		if err := h.preface(); err != nil {
+			return err
+		}
 	}
-	h.in.maxHead, h.in.open, h.out.open = c.set.MaxHeaderBytes, &h.open, &h.open
-	return h
+	h.c.enter(stateIdle)
+	for {
+		if err := h.frames(); err != nil {
+			return err
+		}
+		h.handOver()
+		if err := h.fill(); err != nil {
+			return err
+		}
+	}
 }
 
-func (h *h2Conn) face() net.Conn {
-	if h.secure != nil {
-		return h2TLSConn{h}
+// h2Cipher reports whether a cipher suite is one for HTTP/2 (RFC 9113, section
+// 9.2.2 and appendix A): with TLS 1.2 some that crypto/tls offers are not.
+func h2Cipher(st *tls.ConnectionState) bool {
+	switch st.CipherSuite {
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
 	}
-	return h
+	return st.Version >= tls.VersionTLS13
 }
 
-// h2Source is a connection without TLS, from behind what has been looked at.
-type h2Source struct{ c *Conn }
-
-func (s h2Source) Read(p []byte) (int, error) {
-	if len(s.c.held) > 0 {
-		n := copy(p, s.c.held)
-		s.c.drop(n)
-		return n, nil
+// preface reads what a client with TLS begins with.
+func (h *h2Conn) preface() error {
+	for h.in.len() < len(h2Preface) {
+		if err := h.fill(); err != nil {
+			return err
+		}
 	}
-	return s.c.readSocket(p)
+	if string(h.in.bytes()[:len(h2Preface)]) != http2.ClientPreface {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	h.in.skip(len(h2Preface))
+	return nil
 }
 
-// Read reads what the client sends. A client that is to be turned away is an
-// http2.ConnectionError, upon which http2.Server says GOAWAY.
-func (h *h2Conn) Read(p []byte) (int, error) {
+// fill reads more of what the client sends. A client that is to be turned away
+// is an http2.ConnectionError.
+func (h *h2Conn) fill() error {
 	for {
 		if h.fault.Load() != nil {
-			return 0, http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+			return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 		}
-		n, err := h.take(p)
-		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-			if err = h.wake(); err == nil {
-				continue
-			}
-			return 0, err
+		n, err := h.read(h.in.space())
+		if n > 0 {
+			h.in.to += n
+			return nil
 		}
-		if reason := h.in.see(p[:n], h.s.clock.Load(), &h.out); reason != "" {
-			h.breach(reason)
-			continue
-		}
-		return n, err
-	}
-}
-
-// take reads, and settings as a whole.
-func (h *h2Conn) take(p []byte) (int, error) {
-	if !h.in.settings(len(p)) {
-		return h.from.Read(p)
-	}
-	for n := 0; ; {
-		m, err := h.from.Read(p[n:])
-		if n += m; n == len(p) {
-			lastOfEach(p)
-			return n, nil
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) && h.fault.Load() == nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = h.wake()
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
 }
 
-// Write sends frames.
-func (h *h2Conn) Write(p []byte) (sent int, err error) {
-	for {
-		n, malformed := h.out.see(p[sent:])
-		m, err := h.send(p[sent : sent+n])
-		if sent += m; err != nil || malformed == 0 {
-			return sent, err
-		}
-		if _, err := h.send(resetFrame(malformed)); err != nil || sent == len(p) {
-			return sent, err
-		}
+// read reads from behind what has been looked at.
+func (h *h2Conn) read(p []byte) (int, error) {
+	c := h.c
+	switch {
+	case c.secure != nil:
+		return c.secure.tls.Read(p)
+	case len(c.held) > 0:
+		n := copy(p, c.held)
+		c.drop(n)
+		return n, nil
+	}
+	return c.readSocket(p)
+}
+
+// wake decides what it means that a read was interrupted: nil if nothing.
+func (h *h2Conn) wake() error {
+	c := h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.in() == stateClosing || h.out.failed.Load() {
+		return net.ErrClosed
+	}
+	_ = c.TCPConn.SetReadDeadline(time.Time{}) // fails with the read that follows
+	if h.fault.Load() != nil {
+		return nil // fill says so
+	}
+	return h.due(h.s.now())
+}
+
+// end cancels what runs, and says goodbye where there is something to say.
+func (h *h2Conn) end(err error) {
+	h.s.log.Debug("an HTTP/2 connection ended", "client", h.peer.String(), "error", err)
+	var code http2.ConnectionError
+	h.mu.Lock()
+	h.closed = true
+	goodbye := h.draining
+	if errors.As(err, &code) {
+		goodbye = true
+		h.out.buf = h2.AppendGoAway(h.out.buf, h.last, http2.ErrCode(code))
+		h.c.refused = http2.ErrCode(code) != http2.ErrCodeNo // it may be sending yet: see Conn.unread
+	}
+	for _, st := range h.streams {
+		h.close(st, ErrClientGone)
+		h.cancel(st, ErrClientGone)
+	}
+	h.mu.Unlock()
+	if goodbye {
+		_ = h.c.TCPConn.SetWriteDeadline(time.Now().Add(refuseTimeout)) // also for a write that is blocked
+		h.flushed()
 	}
 }
 
-func (h *h2Conn) send(p []byte) (int, error) {
-	if h.secure != nil {
-		return h.secure.tls.Write(p)
+// wait returns when the last handler has.
+func (h *h2Conn) wait() {
+	h.mu.Lock()
+	h.closed = true
+	h.out.fail(net.ErrClosed)
+	h.wakeAll()
+	done := h.handlers == 0
+	h.mu.Unlock()
+	if !done {
+		<-h.quiet
 	}
-	return h.Conn.Write(p)
+}
+
+// wakeAll has all that wait look again. With mu held.
+func (h *h2Conn) wakeAll() {
+	for _, st := range h.streams {
+		st.cond.Broadcast()
+	}
+	h.out.space.Broadcast()
 }
 
 // breach ends the connection, and counts why.
@@ -155,119 +230,5 @@ func (h *h2Conn) breach(reason string) {
 			h.s.abuses[i].Add(1)
 		}
 	}
-	h.s.log.Debug("an HTTP/2 client was turned away", "client", h.RemoteAddr().String(), "reason", reason)
-}
-
-// wake decides what it means that Read was interrupted: nil if nothing.
-func (h *h2Conn) wake() error {
-	h.Conn.mu.Lock()
-	defer h.Conn.mu.Unlock()
-	if h.Conn.in() == stateClosing {
-		return net.ErrClosed
-	}
-	_ = h.TCPConn.SetReadDeadline(time.Time{}) // fails with the Read that follows
-	if h.fault.Load() != nil {
-		return nil // Read says so
-	}
-	return h.due(h.s.now())
-}
-
-// due is what the clock says about h.
-func (h *h2Conn) due(now int64) error {
-	lim := h.s.limits.Load()
-	age := time.Duration(now - h.since.Load())
-	switch h.Conn.in() {
-	case stateNew:
-		if age > lim.HeaderTimeout || age > drainNew && h.s.draining.Load() {
-			return io.EOF
-		}
-	case stateIdle:
-		if h.s.draining.Load() {
-			if told := now - h.s.drainedAt.Load(); min(age, time.Duration(told)) > h2DrainIdle {
-				return io.EOF
-			}
-		} else if age > lim.IdleTimeout {
-			return http2.ConnectionError(http2.ErrCodeNo)
-		}
-	}
-	if began := h.in.headSince.Load(); began > 0 && time.Duration(now-began) > lim.HeaderTimeout {
-		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
-	}
-	return nil
-}
-
-// visit is the sweeper's.
-func (h *h2Conn) visit(now int64, passed time.Duration) {
-	switch err := h.due(now); {
-	case err == nil:
-	case err == http2.ConnectionError(http2.ErrCodeEnhanceYourCalm):
-		h.breach("slow_head")
-		h.nudge()
-	default:
-		h.nudge()
-	}
-	if st := h.Conn.in(); st != stateActive && st != stateIdle {
-		return
-	}
-	h.checkStall(now) // without a stream there may still be something to send
-	if h.checkStreams(now, passed) {
-		h.breach("stalled")
-		h.nudge()
-	}
-}
-
-// ServeHTTP serves one stream.
-func (h *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	st := &h2Stream{ResponseWriter: w, h: h, ctx: r.Context(), began: h.s.clock.Load()}
-	if r.ContentLength != 0 {
-		st.body, r.Body = r.Body, h2Body{st}
-	}
-	if !h.begin(st) {
-		return // the connection has ended
-	}
-	defer h.end(st)
-	if v := vet(r); v != nil {
-		st.refuse(r, v)
-		return
-	}
-	if h.secure == nil && h.s.limits.Load().RedirectHTTPS {
-		redirectHTTP2(st, r)
-		return
-	}
-	h.s.handlers.HTTP.ServeHTTP(st, r)
-}
-
-func (h *h2Conn) begin(st *h2Stream) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return false
-	}
-	st.at = len(h.streams)
-	h.streams = append(h.streams, st)
-	return true
-}
-
-func (h *h2Conn) end(st *h2Stream) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	last := len(h.streams) - 1
-	h.streams[st.at] = h.streams[last]
-	h.streams[st.at].at = st.at
-	h.streams[last] = nil
-	h.streams = h.streams[:last]
-	if h.closed && last == 0 {
-		close(h.quiet)
-	}
-}
-
-// wait returns when the last handler has.
-func (h *h2Conn) wait() {
-	h.mu.Lock()
-	h.closed = true
-	if len(h.streams) == 0 {
-		close(h.quiet)
-	}
-	h.mu.Unlock()
-	<-h.quiet
+	h.s.log.Debug("an HTTP/2 client was turned away", "client", h.peer.String(), "reason", reason)
 }

@@ -2,257 +2,269 @@ package listen
 
 import (
 	"encoding/binary"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/sluice-edge/sluice/internal/listen/h2"
 )
 
-// What a client may send within h2Window. Beyond it the connection ends with
-// ENHANCE_YOUR_CALM. What is bounded by http2.Server is not counted again:
-// streams at once, header lists, answers that wait to be written, settings in a
-// frame.
-const (
-	h2Window = 10 * time.Second
-
-	maxResets      = 200  // RST_STREAM, of the client or that it made us send
-	maxSettings    = 100  // SETTINGS
-	maxPings       = 500  // PING, and one for each DATA frame that was sent: some measure by them
-	maxPriorities  = 200  // PRIORITY and PRIORITY_UPDATE, and 10 for each request
-	maxUpdates     = 1000 // WINDOW_UPDATE, and 10 for each DATA frame that was sent
-	maxEmpty       = 100  // frames that carry nothing and end nothing
-	maxUnknown     = 500  // frames that are ignored
-	maxContinued   = 64   // CONTINUATION frames of one header section
-	framePriority  = 0x10 // PRIORITY_UPDATE (RFC 9218, section 7.1)
-	frameHeaderLen = 9
-)
-
-// H2Abuses are the reasons for which HTTP/2 connections are ended.
-var H2Abuses = [...]string{
-	"reset", "settings", "ping", "priority", "window_update", "empty", "unknown", "continuation", "slow_head", "stalled",
-}
-
-// Abuses counts the HTTP/2 connections that were ended because of their client.
-func (s *Server) Abuses() (n [len(H2Abuses)]int64) {
-	for i := range n {
-		n[i] = s.abuses[i].Load()
-	}
-	return n
-}
-
-// A frameReader finds the frames in a stream of bytes, and keeps only the
-// header of one and the first bytes of its payload.
-type frameReader struct {
-	head  [frameHeaderLen]byte
-	have  int // bytes of head
-	left  int // bytes to come of the payload
-	first [4]byte
-	got   int // bytes of first
-}
-
-type frame struct {
-	kind   http2.FrameType
-	flags  http2.Flags
-	stream uint32
-	length int
-}
-
-// skip passes over the next n bytes.
-func (f *frameReader) skip(n int) { f.have, f.left, f.got = frameHeaderLen, n, len(f.first) }
-
-func (f *frameReader) frame() frame {
-	return frame{
-		kind: http2.FrameType(f.head[3]), flags: http2.Flags(f.head[4]),
-		stream: binary.BigEndian.Uint32(f.head[5:]) & (1<<31 - 1),
-		length: int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2]),
-	}
-}
-
-// next takes bytes off p: up to the end of a frame's header, then those of its
-// payload that are kept, then the rest.
-func (f *frameReader) next(p []byte) (rest []byte, what frameEvent) {
-	if f.have == frameHeaderLen && f.left == 0 {
-		f.have, f.got = 0, 0
-	}
-	if f.have < frameHeaderLen {
-		n := copy(f.head[f.have:], p)
-		if f.have += n; f.have < frameHeaderLen {
-			return nil, frameNothing
+// frames does what the frames say that have come. An error ends the connection:
+// an http2.ConnectionError is told to the client.
+func (h *h2Conn) frames() error {
+	now := h.s.clock.Load()
+	for {
+		more, err := h.step(now)
+		if err != nil {
+			return err
 		}
-		f.left = f.frame().length
-		return p[n:], frameBegins
-	}
-	if f.got < len(f.first) {
-		n := min(copy(f.first[f.got:], p), f.left)
-		f.got += n
-		f.left -= n
-		if f.got == len(f.first) || f.left == 0 {
-			return p[n:], frameShown
-		}
-		return p[n:], frameNothing
-	}
-	n := min(f.left, len(p))
-	f.left -= n
-	if f.left == 0 {
-		return p[n:], frameEnds
-	}
-	return p[n:], frameNothing
-}
-
-type frameEvent uint8
-
-const (
-	frameNothing frameEvent = iota
-	frameBegins             // its header is there
-	frameShown              // so are the first bytes of its payload, up to 4
-	frameEnds               // all has passed; not said of a payload of 4 bytes or fewer
-)
-
-// inFrames are those that come from the client.
-type inFrames struct {
-	frameReader
-	maxHead   int
-	open      *openStreams
-	inHead    bool         // a header section is incomplete
-	headSince atomic.Int64 // since when; 0: it is not
-	continued int          // CONTINUATION frames in it
-	block     int          // bytes of those
-	since     int64        // when the window began
-	data      int64        // outFrames' counts then
-	resets    int64
-	count     struct{ resets, settings, pings, priorities, updates, empty, unknown, requests int64 }
-}
-
-// settings reports whether the whole payload of a SETTINGS frame is what comes
-// next, in n bytes.
-func (i *inFrames) settings(n int) bool {
-	return i.have == frameHeaderLen && i.got == 0 && i.left == n && i.kind() == http2.FrameSettings
-}
-
-const (
-	settingLen   = 6
-	manySettings = 100 // http2.Server takes no more
-	noSetting    = 0xf000
-)
-
-// lastOfEach makes settings that come again later in the same frame such as
-// nobody knows: http2.Server does not take any twice, although they are to be
-// processed in their order (RFC 9113, section 6.5.3), so that the last counts.
-func lastOfEach(p []byte) {
-	n := len(p) / settingLen
-	if n > manySettings {
-		return
-	}
-	id := func(k int) uint16 { return binary.BigEndian.Uint16(p[k*settingLen:]) }
-	for k := range n {
-		for later := k + 1; later < n; later++ {
-			if id(later) == id(k) {
-				binary.BigEndian.PutUint16(p[k*settingLen:], noSetting+uint16(k))
-				break
-			}
+		if !more {
+			break
 		}
 	}
+	h.timeHead(now)
+	if h.data.left == 0 {
+		h.in.giveBack()
+	}
+	return nil
 }
 
-// see counts what has come, and says what is too much; "" if nothing.
-func (i *inFrames) see(p []byte, now int64, out *outFrames) (reason string) {
-	for len(p) > 0 && reason == "" {
-		var what frameEvent
-		p, what = i.next(p)
-		switch what {
-		case frameBegins:
-			if now-i.since > int64(h2Window) {
-				i.since, i.data, i.resets = now, out.data.Load(), out.resets.Load()
-				i.count = struct{ resets, settings, pings, priorities, updates, empty, unknown, requests int64 }{}
-			}
-			reason = i.begins(i.frame(), now, out)
-		case frameShown:
-			i.shown(i.frame())
-		}
-		i.timeHead(now)
+// step deals with one frame, or with what has come of DATA, and reports whether
+// there was one.
+func (h *h2Conn) step(now int64) (bool, error) {
+	if h.data.left > 0 {
+		return h.dataComes(), nil
 	}
-	return reason
+	f, ok := h.in.next()
+	if !ok {
+		return false, nil
+	}
+	if !h.counted {
+		if err := h.begins(f, now); err != nil {
+			return false, err
+		}
+		h.counted = true
+	}
+	if f.Kind == http2.FrameData {
+		return h.dataBegins(f)
+	}
+	if h.in.len() < h2.HeaderLen+f.Length {
+		h.in.want(h2.HeaderLen + f.Length)
+		return false, nil
+	}
+	payload := h.in.bytes()[h2.HeaderLen:][:f.Length]
+	h.in.skip(h2.HeaderLen + f.Length)
+	h.counted = false
+	return true, h.frame(f, payload)
+}
+
+// begins judges a frame by its header.
+func (h *h2Conn) begins(f h2.Header, now int64) error {
+	if reason := h.abuse.begins(f, now, &h.out); reason != "" {
+		h.breach(reason)
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	switch {
+	case f.Length > h2FrameSize:
+		return http2.ConnectionError(http2.ErrCodeFrameSize)
+	case !h.greeted && (f.Kind != http2.FrameSettings || f.Flags.Has(http2.FlagSettingsAck)),
+		h.block.open != (f.Kind == http2.FrameContinuation),
+		h.block.open && f.Stream != h.block.stream:
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	return nil
 }
 
 // timeHead notes since when a header section is incomplete.
-func (i *inFrames) timeHead(now int64) {
-	if i.have == frameHeaderLen && i.left == 0 && (i.kind() == http2.FrameHeaders || i.kind() == http2.FrameContinuation) {
-		i.inHead = !i.frame().flags.Has(http2.FlagHeadersEndHeaders)
-	}
-	switch timed := i.headSince.Load() > 0; {
-	case i.inHead && !timed:
-		i.headSince.Store(max(now, 1))
-	case !i.inHead && timed:
-		i.headSince.Store(0)
+func (h *h2Conn) timeHead(now int64) {
+	f, ok := h.in.next()
+	incomplete := h.block.open || ok && f.Kind == http2.FrameHeaders
+	switch timed := h.headSince.Load() > 0; {
+	case incomplete && !timed:
+		h.headSince.Store(max(now, 1))
+	case !incomplete && timed:
+		h.headSince.Store(0)
 	}
 }
 
-func (i *inFrames) kind() http2.FrameType { return http2.FrameType(i.head[3]) }
-
-func (i *inFrames) begins(f frame, now int64, out *outFrames) string {
-	n := &i.count
-	switch f.kind {
+// frame does what a whole frame says.
+func (h *h2Conn) frame(f h2.Header, p []byte) error {
+	var code http2.ErrCode
+	switch f.Kind {
 	case http2.FrameHeaders:
-		n.requests++
-		i.open.add(f.stream, now)
-		i.inHead, i.continued, i.block = true, 0, 0
-		if f.length == 0 && !f.flags.Has(http2.FlagHeadersEndHeaders) {
-			n.empty++
-		}
+		return h.headers(f, p)
 	case http2.FrameContinuation:
-		i.continued++
-		i.block += f.length
-		if f.length == 0 && !f.flags.Has(http2.FlagContinuationEndHeaders) {
-			n.empty++
-		}
-	case http2.FrameData:
-		if f.length == 0 && !f.flags.Has(http2.FlagDataEndStream) {
-			n.empty++
-		}
+		return h.continuation(f, p)
 	case http2.FrameRSTStream:
-		n.resets++
-		i.open.remove(f.stream)
+		code = h.resetBy(f, p)
 	case http2.FrameSettings:
-		n.settings++
+		code = h.settings(f, p)
 	case http2.FramePing:
-		n.pings++
-	case http2.FramePriority, framePriority:
-		n.priorities++
+		code = h.ping(f, p)
+	case http2.FrameGoAway:
+		code = h.goAway(f, p)
 	case http2.FrameWindowUpdate:
-		n.updates++
-	default:
-		n.unknown++
+		code = h.windowUpdate(f, p)
+	case http2.FramePriority:
+		code = h.priority(f, p)
+	case http2.FramePushPromise:
+		code = http2.ErrCodeProtocol
 	}
-	return i.judge(out)
+	if code != http2.ErrCodeNo {
+		return http2.ConnectionError(code)
+	}
+	return nil
 }
 
-// shown finds DATA frames that are nothing but padding.
-func (i *inFrames) shown(f frame) {
-	if f.kind == http2.FrameData && f.flags.Has(http2.FlagDataPadded) && !f.flags.Has(http2.FlagDataEndStream) &&
-		f.length == int(i.first[0])+1 {
-		i.count.empty++
-	}
-}
-
-func (i *inFrames) judge(out *outFrames) string {
-	n, sent := &i.count, out.data.Load()-i.data
+// priority is not followed, but has to be well-formed.
+func (h *h2Conn) priority(f h2.Header, p []byte) http2.ErrCode {
 	switch {
-	case i.continued > maxContinued || i.block > i.maxHead:
-		return "continuation"
-	case n.resets+out.resets.Load()-i.resets > maxResets:
-		return "reset"
-	case n.settings > maxSettings:
-		return "settings"
-	case n.pings > maxPings+sent:
-		return "ping"
-	case n.priorities > maxPriorities+10*n.requests:
-		return "priority"
-	case n.updates > maxUpdates+10*sent:
-		return "window_update"
-	case n.empty > maxEmpty:
-		return "empty"
-	case n.unknown > maxUnknown:
-		return "unknown"
+	case f.Stream == 0:
+		return http2.ErrCodeProtocol
+	case len(p) != 5:
+		return http2.ErrCodeFrameSize
+	case binary.BigEndian.Uint32(p)&h2.MaxID == f.Stream:
+		h.mu.Lock()
+		h.reset(f.Stream, http2.ErrCodeProtocol)
+		h.mu.Unlock()
 	}
-	return ""
+	return http2.ErrCodeNo
+}
+
+// resetBy ends a stream that the client has no more use for.
+func (h *h2Conn) resetBy(f h2.Header, p []byte) http2.ErrCode {
+	if len(p) != 4 {
+		return http2.ErrCodeFrameSize
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.idle(f.Stream) {
+		return http2.ErrCodeProtocol
+	}
+	if st := h.streams[f.Stream]; st != nil {
+		h.close(st, ErrClientGone)
+		h.cancel(st, ErrClientGone)
+	}
+	return http2.ErrCodeNo
+}
+
+// idle reports whether a stream has not been opened. With mu held.
+func (h *h2Conn) idle(id uint32) bool { return id == 0 || id&1 == 0 || id > h.last }
+
+func (h *h2Conn) ping(f h2.Header, p []byte) http2.ErrCode {
+	switch {
+	case f.Stream != 0:
+		return http2.ErrCodeProtocol
+	case len(p) != 8:
+		return http2.ErrCodeFrameSize
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !f.Flags.Has(http2.FlagPingAck) {
+		h.out.buf = h2.AppendPing(h.out.buf, true, p)
+	} else if string(p) == h2DrainPing {
+		h.callLast()
+	}
+	return http2.ErrCodeNo
+}
+
+// goAway: the client opens no more streams of its own accord, so that the
+// connection may end with those that there are.
+func (h *h2Conn) goAway(f h2.Header, p []byte) http2.ErrCode {
+	switch {
+	case f.Stream != 0:
+		return http2.ErrCodeProtocol
+	case len(p) < 8:
+		return http2.ErrCodeFrameSize
+	}
+	h.drain()
+	return http2.ErrCodeNo
+}
+
+func (h *h2Conn) windowUpdate(f h2.Header, p []byte) http2.ErrCode {
+	if len(p) != 4 {
+		return http2.ErrCodeFrameSize
+	}
+	n := int64(binary.BigEndian.Uint32(p) & h2.MaxWindow)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f.Stream == 0 {
+		if n == 0 {
+			return http2.ErrCodeProtocol
+		}
+		if !h2.Grow(&h.out.window, n) {
+			return http2.ErrCodeFlowControl
+		}
+		h.admit()
+		return http2.ErrCodeNo
+	}
+	if h.idle(f.Stream) {
+		return http2.ErrCodeProtocol
+	}
+	st := h.streams[f.Stream]
+	switch {
+	case n == 0:
+		h.reset(f.Stream, http2.ErrCodeProtocol)
+	case st == nil: // it has ended here and not yet there
+	case !h2.Grow(&st.window, n):
+		h.reset(f.Stream, http2.ErrCodeFlowControl)
+	default:
+		st.cond.Broadcast()
+	}
+	return http2.ErrCodeNo
+}
+
+func (h *h2Conn) settings(f h2.Header, p []byte) http2.ErrCode {
+	const size = 6
+	switch {
+	case f.Stream != 0:
+		return http2.ErrCodeProtocol
+	case f.Flags.Has(http2.FlagSettingsAck) && len(p) > 0, len(p)%size != 0:
+		return http2.ErrCodeFrameSize
+	case len(p) > manySettings*size:
+		return http2.ErrCodeProtocol
+	case f.Flags.Has(http2.FlagSettingsAck):
+		if h.untold--; h.untold < 0 {
+			return http2.ErrCodeProtocol
+		}
+		return http2.ErrCodeNo
+	}
+	h.greeted = true
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ; len(p) > 0; p = p[size:] { // in their order: the last counts (RFC 9113, section 6.5.3)
+		if code := h.setting(http2.SettingID(binary.BigEndian.Uint16(p)), binary.BigEndian.Uint32(p[2:])); code != http2.ErrCodeNo {
+			return code
+		}
+	}
+	h.out.buf = h2.AppendSettingsAck(h.out.buf)
+	return http2.ErrCodeNo
+}
+
+// setting obeys one setting of the client. With mu held.
+func (h *h2Conn) setting(id http2.SettingID, value uint32) http2.ErrCode {
+	switch id {
+	case http2.SettingHeaderTableSize:
+		h.out.enc.SetLimit(value)
+	case http2.SettingEnablePush:
+		if value > 1 {
+			return http2.ErrCodeProtocol
+		}
+	case http2.SettingMaxFrameSize:
+		if value < h2.MinFrame || value > 1<<24-1 {
+			return http2.ErrCodeProtocol // smaller ones are sent
+		}
+	case http2.SettingInitialWindowSize:
+		if value > h2.MaxWindow {
+			return http2.ErrCodeFlowControl
+		}
+		more := int64(value) - h.out.initial // windows may become negative (section 6.9.2)
+		h.out.initial = int64(value)
+		for _, st := range h.streams {
+			if !h2.Grow(&st.window, more) {
+				return http2.ErrCodeFlowControl
+			}
+			st.cond.Broadcast()
+		}
+	}
+	return http2.ErrCodeNo
 }

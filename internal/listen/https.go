@@ -44,13 +44,15 @@ func redirect(ctx *fasthttp.RequestCtx) (status int) {
 }
 
 // redirectHTTP2 is redirect for HTTP/2.
-func redirectHTTP2(w http.ResponseWriter, r *http.Request) {
-	status := http.StatusBadRequest
-	if where, ok := secureURL([]byte(r.Host), []byte(r.RequestURI)); ok {
-		status = http.StatusPermanentRedirect
-		w.Header().Set("Location", where)
+func redirectHTTP2(st *Stream) {
+	where, ok := secureURL([]byte(st.authority), []byte(st.target))
+	if ok {
+		st.Begin(http.StatusPermanentRedirect)
+		st.Add([]byte("location"), []byte(where))
+	} else {
+		st.Begin(http.StatusBadRequest)
 	}
-	w.WriteHeader(status)
+	_ = st.Send(nil, true) // the client may be gone
 }
 
 // secureURL is where host and target would be with https, on its standard port.
@@ -73,14 +75,4 @@ func secureURL(host, target []byte) (string, bool) {
 		target = nil
 	}
 	return "https://" + string(name) + slash + string(target), true
-}
-
-// complete adds to the head of an HTTP/2 response what c's listener asks for.
-func (s *Server) complete(header http.Header, c *Conn) {
-	if value := s.limits.Load().hsts; value != "" && c.secure != nil && header[hstsField] == nil {
-		header[hstsField] = []string{value}
-	}
-	if s.draining.Load() {
-		header.Set("Connection", "close") // http2.Server says GOAWAY instead
-	}
 }

@@ -26,7 +26,7 @@ func TestSecureURL(t *testing.T) {
 // The switch is in force at once, for connections that are open as well.
 func TestRedirectHTTPS(t *testing.T) {
 	served := func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("served") }
-	s := start(t, Config{HTTP2: true}, Handlers{Handle: served, HTTP: echo2})
+	s := start(t, Config{HTTP2: true}, Handlers{Handle: served, HTTP2: face(echo2)})
 	c := dial(t, s)
 	c.send(get(""))
 	c.want(200, "served")
@@ -64,12 +64,12 @@ func TestHSTS(t *testing.T) {
 				ctx.Response.Header.Set(hstsField, v)
 			}
 		},
-		HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		HTTP2: face(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if v := own(r.URL.Path); v != "" {
 				w.Header().Set(hstsField, v)
 			}
 			_, _ = io.WriteString(w, "served")
-		}),
+		})),
 	})
 	client, url := browser(t, s)
 	for path, want := range map[string]string{"/": "max-age=86400", "/own": own("/own")} {

@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 as in h2.go
-
 package listen
 
 import (
@@ -29,7 +27,7 @@ func TestIdleMemory(t *testing.T) {
 	if os.Getenv("LISTEN_TLS") != "" {
 		cfg.TLS, cfg.HTTP2 = standardTLS(t), os.Getenv("LISTEN_HTTP2") != ""
 	}
-	s := start(t, cfg, Handlers{HTTP: echo2})
+	s := start(t, cfg, Handlers{HTTP2: face(echo2)})
 	raw := os.Getenv("LISTEN_HALF")
 	inUse := func() uint64 {
 		runtime.GC()

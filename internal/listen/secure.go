@@ -151,6 +151,15 @@ func (c *Conn) receiveWire(p []byte) (int, error) {
 	return c.readSocket(p)
 }
 
+// sendWhole is sendWire for all but what refuses a head, by the shorter way where
+// there is one.
+func (c *Conn) sendWhole(p []byte) (int, error) {
+	if c.secure != nil {
+		return c.secure.tls.Write(p)
+	}
+	return c.Write(p)
+}
+
 // sendWire writes to the client, encrypted where that is due.
 func (c *Conn) sendWire(p []byte) (int, error) {
 	if c.secure != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,7 @@ type Config struct {
 
 	HandshakeTimeout time.Duration // of TLS; 10 s if 0
 	TLS              *TLS          // nil: plaintext
-	HTTP2            bool          // besides HTTP/1: by ALPN with TLS, by prior knowledge without; needs Handlers.HTTP
+	HTTP2            bool          // besides HTTP/1: by ALPN with TLS, by prior knowledge without; needs Handlers.HTTP2
 	OnlyHTTP2        bool          // HTTP/1 is refused
 	RedirectHTTPS    bool          // without TLS: all requests are sent to https with 308
 	HSTS             time.Duration // with TLS: clients are told to come back with it for so long; 0: they are not
@@ -49,9 +48,9 @@ type Handlers struct {
 	// sent, any other status is the final response's, the rest of which the
 	// context holds. nil: always 100.
 	Expect func(*fasthttp.RequestCtx) int
-	// HTTP serves a request of HTTP/2. Its bodies' Read returns a *Violation for
-	// what the client did wrong. It must not panic. nil: HTTP/2 is not offered.
-	HTTP http.Handler
+	// HTTP2 serves a request of HTTP/2. It must not panic. nil: HTTP/2 is not
+	// offered.
+	HTTP2 func(*Stream)
 	// Reject appends the whole response to a client's request that never reaches
 	// Handle; the connection is then closed. nil: Problem.
 	Reject func(dst []byte, client netip.AddrPort, v *Violation) []byte
@@ -72,7 +71,8 @@ type Server struct {
 
 	tickets tickets
 	hands   handshakes
-	h2      *h2Server // nil where HTTP/2 is not offered
+	streams sync.Pool // of *Stream
+	workers workers   // call Handlers.HTTP2
 	abuses  [len(H2Abuses)]atomic.Int64
 
 	watcher   atomic.Pointer[watcher]
@@ -119,12 +119,6 @@ func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
 		drained:  make(chan struct{}), done: make(chan struct{}),
 	}
 	s.share.divide()
-	if h.HTTP != nil {
-		var err error
-		if s.h2, err = newH2Server(); err != nil {
-			return nil, err
-		}
-	}
 	s.SetLimits(cfg)
 	return s, nil
 }
@@ -139,9 +133,8 @@ func or[T int | int64 | time.Duration](v, standard T) T {
 // settings are a Config with what follows from it.
 type settings struct {
 	Config
-	tls  *tls.Config  // nil: plaintext
-	h2   *http.Server // nil without HTTP/2
-	hsts string       // Strict-Transport-Security; "" without
+	tls  *tls.Config // nil: plaintext
+	hsts string      // Strict-Transport-Security; "" without
 }
 
 // SetLimits puts new time-outs and limits in force, for open connections as
@@ -155,11 +148,10 @@ func (s *Server) SetLimits(cfg Config) {
 	if old := s.limits.Load(); old == nil || old.MaxHeaderBytes != cfg.MaxHeaderBytes {
 		s.http.Store(s.newPair(cfg.MaxHeaderBytes))
 	}
-	cfg.HTTP2 = cfg.HTTP2 && s.h2 != nil
+	cfg.HTTP2 = cfg.HTTP2 && s.handlers.HTTP2 != nil
 	set := &settings{Config: cfg, hsts: hstsValue(cfg.HSTS)}
 	var protocols []string
 	if cfg.HTTP2 {
-		set.h2 = s.h2Base(cfg.MaxHeaderBytes)
 		protocols = append(protocols, protocolHTTP2)
 	}
 	if !cfg.OnlyHTTP2 {
@@ -226,6 +218,7 @@ func (s *Server) Run(ctx context.Context) error {
 	_ = s.ln.Close() // it may be closed already
 	s.conns.open.Wait()
 	s.served.Wait()
+	s.workers.close()
 	unhook()
 	close(stop)
 	if w := s.watcher.Load(); w != nil {
@@ -253,7 +246,11 @@ func (s *Server) drain() {
 		s.drainedAt.Store(s.now())
 		s.draining.Store(true)
 		close(s.drained)
-		s.h2.drain()
+		for _, c := range s.conns.all() {
+			if h := c.h2.Load(); h != nil {
+				h.drain()
+			}
+		}
 	}
 }
 

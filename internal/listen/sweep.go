@@ -63,6 +63,7 @@ func (s *Server) sweep(stop <-chan struct{}) {
 		now := s.now()
 		s.clock.Store(now)
 		s.tickets.rotate(now)
+		s.workers.trim(now - int64(workerRest))
 		n := 0
 		for {
 			k := s.conns.batch(batch, n)

@@ -1,98 +1,139 @@
 package listen
 
 import (
-	"bytes"
 	"net/http"
 	"strings"
 )
 
 // vet is for requests that did not come as HTTP/1 what the guard is for those
 // that did: what it lets through can be written as an HTTP/1.1 head without
-// meaning anything else there (RFC 9113, section 8.2.1 and 10.3).
-func vet(r *http.Request) *Violation {
-	if v := vetLine(r); v != nil {
+// meaning anything else there (RFC 9113, section 8.2.1 and 10.3). It takes Host
+// off the fields: the authority says it.
+func vet(st *Stream) *Violation {
+	if st.large {
+		return errHeadLarge
+	}
+	if v := vetMethod(st); v != nil {
 		return v
 	}
-	fields := 0
-	for name, values := range r.Header {
-		if fields += len(values); fields > maxFields {
-			return errFieldCount
-		}
-		if v := vetField(name, values); v != nil {
+	if len(st.fields) > maxFields {
+		return errFieldCount
+	}
+	var seen h2Seen
+	kept := st.fields[:0]
+	for _, f := range st.fields {
+		if v := seen.vet(st, f); v != nil {
 			return v
 		}
-	}
-	for name := range r.Trailer {
-		if !allOf([]byte(name), clsToken) || !trailerAllowed([]byte(name)) {
-			return errTrailerField
+		if f.Name != "host" {
+			kept = append(kept, f)
 		}
 	}
-	return nil
-}
-
-// vetLine examines the pseudo-header fields.
-func vetLine(r *http.Request) *Violation {
-	if r.Method == "" || len(r.Method) > maxMethod || !allOf([]byte(r.Method), clsToken) {
-		return errMethod
-	}
-	switch strings.ToUpper(r.Method) {
-	case http.MethodTrace:
-		return errTrace
-	case http.MethodConnect:
-		return errConnect
-	}
-	target := []byte(r.RequestURI)
-	switch {
-	case len(target) > maxTarget:
-		return errTargetLong
-	case len(target) == 0, !allOf(target, clsTarget):
-		return errTarget
-	case target[0] == '/', string(target) == "*" && r.Method == http.MethodOptions:
-	default:
-		return errTarget
-	}
-	if _, _, ok := splitAuthority([]byte(r.Host)); !ok {
+	st.fields = kept
+	if _, _, ok := splitAuthority(viewOf(st.authority)); !ok {
 		return errHost
 	}
 	return nil
 }
 
-func vetField(name string, values []string) *Violation {
-	if name == "" || !allOf([]byte(name), clsToken) {
-		return errFieldName
+// vetMethod examines the pseudo-header fields but for the authority.
+func vetMethod(st *Stream) *Violation {
+	if st.method == "" || len(st.method) > maxMethod || !allOf(viewOf(st.method), clsToken) {
+		return errMethod
 	}
-	if strings.IndexByte(name, '_') >= 0 && imitates([]byte(name)) {
-		return errFieldAlias
+	switch len(st.method) {
+	case len(http.MethodTrace):
+		if strings.EqualFold(st.method, http.MethodTrace) {
+			return errTrace
+		}
+	case len(http.MethodConnect):
+		if strings.EqualFold(st.method, http.MethodConnect) {
+			return errConnect
+		}
 	}
-	switch name {
-	case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade":
+	switch target := st.target; {
+	case len(target) > maxTarget:
+		return errTargetLong
+	case target == "", !allOf(viewOf(target), clsTarget):
+		return errTarget
+	case target[0] == '/', target == "*" && st.method == http.MethodOptions:
+		return nil
+	}
+	return errTarget
+}
+
+// h2Seen are the fields that may come once.
+type h2Seen struct{ te, host, length, expect bool }
+
+// once reports whether *seen was not set.
+func once(seen *bool) bool {
+	was := *seen
+	*seen = true
+	return !was
+}
+
+func (s *h2Seen) vet(st *Stream, f h2Field) *Violation {
+	if v := vetName(f.Name); v != nil {
+		return v
+	}
+	switch f.Name {
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
 		return errHop
-	case "Te":
-		if len(values) != 1 || values[0] != "trailers" {
+	case "te":
+		if !once(&s.te) || f.Value != "trailers" {
 			return errHop
 		}
-	case "Host":
-		return errHostCount // the authority is what :authority said
-	case "Content-Length":
-		if len(values) != 1 {
+	case "host": // RFC 9113, section 8.3.1
+		if st.authority == "" && !s.host {
+			st.authority = f.Value
+		}
+		if !once(&s.host) || f.Value != st.authority {
+			return errHostCount
+		}
+	case "content-length":
+		if !once(&s.length) {
 			return errLengthTwice
 		}
 		g := guard{length: -1}
-		if v := g.contentLength([]byte(values[0])); v != nil {
+		if v := g.contentLength(viewOf(f.Value)); v != nil {
 			return v
 		}
-	case "Expect":
-		if len(values) != 1 || !strings.EqualFold(values[0], "100-continue") {
+	case "expect":
+		if !once(&s.expect) || !strings.EqualFold(f.Value, "100-continue") {
 			return errExpect
 		}
 	}
-	for _, value := range values {
-		if len(value) > maxField {
-			return errHeadLarge
-		}
-		if !allOf([]byte(value), clsValue) || len(bytes.TrimSpace([]byte(value))) != len(value) {
-			return errFieldValue
-		}
+	if len(f.Value) > maxField {
+		return errHeadLarge
+	}
+	if !vetValue(f.Value) {
+		return errFieldValue
 	}
 	return nil
+}
+
+func vetName(name string) *Violation {
+	cls := uint8(0)
+	for i := range len(name) {
+		c := class[name[i]]
+		if c&clsToken == 0 {
+			return errFieldName
+		}
+		cls |= c
+	}
+	if name == "" {
+		return errFieldName
+	}
+	if cls&clsUnder != 0 && imitates(viewOf(name)) {
+		return errFieldAlias
+	}
+	return nil
+}
+
+// vetValue reports whether s is visible ASCII, with spaces and tabs inside.
+func vetValue(s string) bool {
+	if !clean(viewOf(s), clsValue, ' ') {
+		return false
+	}
+	return s == "" || s[0] > ' ' && s[len(s)-1] > ' '
 }
