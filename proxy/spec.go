@@ -24,6 +24,7 @@ type Route struct {
 	Rewrite         Rewrite       `yaml:"rewrite" doc:"change what the backend is asked for"`
 	RequestHeaders  HeaderEdit    `yaml:"request_headers" doc:"change what the backend is told"`
 	ResponseHeaders HeaderEdit    `yaml:"response_headers" doc:"change what the client is told"`
+	Limits          []Limit       `yaml:"limits" doc:"how many requests of each client, key or kind are let through; all must admit one"`
 	Timeout         time.Duration `yaml:"timeout" doc:"until the response has begun; 0: none" default:"0s"`
 	MaxBodyBytes    int64         `yaml:"max_body_bytes" unit:"size" doc:"instead of server.max_body_bytes; 0: as the server says"`
 }
