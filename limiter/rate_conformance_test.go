@@ -18,7 +18,7 @@ import (
 func connect(t testing.TB, address string) redis.UniversalClient {
 	c := redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: []string{address}, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, Protocol: 2,
-		DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second, DisableIdentity: true,
+		DialTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, DisableIdentity: true,
 	})
 	t.Cleanup(func() { c.Close() })
 	return c
@@ -27,7 +27,7 @@ func connect(t testing.TB, address string) redis.UniversalClient {
 // share runs a node's part in Redis until the test ends, or stop is called.
 func share(t testing.TB, client redis.UniversalClient) (r *RateRedis, stop func()) {
 	r = NewRateRedis(nil)
-	r.Use(client)
+	r.Use(client, 10*time.Second)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

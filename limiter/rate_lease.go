@@ -126,6 +126,7 @@ func (s *leaseShard) evict() {
 // an end.
 func (l *RateLimiter) takeLeased(p *rateParams, key rateKey, cost int64) RateDecision {
 	r := l.redis
+	server := r.server.Load()
 	s := l.leases.shard(key)
 	deadline := int64(0)
 	for {
@@ -151,7 +152,7 @@ func (l *RateLimiter) takeLeased(p *rateParams, key rateKey, cost int64) RateDec
 			return d
 		}
 		if deadline == 0 {
-			deadline = now + int64(rateTimeout)
+			deadline = now + int64(server.timeout)
 		}
 		e.want += int32(cost)
 		if e.wait == nil {

@@ -123,7 +123,8 @@ func (p *rateParams) blind() RateDecision {
 
 // Take decides about one request of that key and cost, at least 1, that came at
 // now. For scope local it neither waits nor allocates for a key that it knows;
-// for scope global it waits for Redis for at most 50 ms, where it has to ask.
+// for scope global it waits for Redis where it has to ask, for at most the timeout
+// that RateRedis has.
 //
 // What was taken can be given back with Refund. Of a concurrency limit it must be
 // given back, once, with Release.

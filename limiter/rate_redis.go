@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	rateTimeout  = 50 * time.Millisecond // for a request to wait for Redis, and for each pipeline
-	rateBeat     = time.Second           // between two words that this node lives
-	rateAlive    = 3 * rateBeat          // how long one of them is good for
+	rateBeat     = time.Second  // between two words that this node lives
+	rateAlive    = 3 * rateBeat // how long one of them is good for
 	rateProbe    = 100 * time.Millisecond
 	rateProbeMax = time.Second
 	rateBatch    = 512 // commands in a pipeline
@@ -48,7 +47,10 @@ type RateRedis struct {
 	held  map[*RateLimiter]struct{} // whose requests under way are to be told of again
 }
 
-type rateServer struct{ redis.UniversalClient }
+type rateServer struct {
+	redis.UniversalClient
+	timeout time.Duration // for a request to wait for an answer, and for each pipeline
+}
 
 // A rateOp is a command that the goroutine sends.
 type rateOp interface {
@@ -75,16 +77,17 @@ func NewRateRedis(failed func(error)) *RateRedis {
 }
 
 // Use has the limits of scope global ask client from now on; nil: each process
-// counts for itself.
-func (r *RateRedis) Use(client redis.UniversalClient) {
+// counts for itself. No request waits for it longer than timeout.
+func (r *RateRedis) Use(client redis.UniversalClient, timeout time.Duration) {
 	if client == nil {
 		r.server.Store(nil)
+		r.open.Store(false)
 		return
 	}
 	if old := r.server.Load(); old != nil && old.UniversalClient == client {
 		return
 	}
-	r.server.Store(&rateServer{client})
+	r.server.Store(&rateServer{client, timeout})
 	r.open.Store(false)
 	r.wake()
 }
@@ -154,7 +157,7 @@ func (r *RateRedis) alive(ctx context.Context) (next time.Duration, ok bool) {
 	if server == nil {
 		return rateBeat, true
 	}
-	ctx, cancel := context.WithTimeout(ctx, rateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, server.timeout)
 	defer cancel()
 	n, err := r.scripts.nodes.Run(ctx, server, []string{"sluice:limit:nodes"}, r.node, rateAlive.Microseconds()).Int64()
 	if err != nil {
@@ -207,7 +210,7 @@ func (r *RateRedis) fail(ops []rateOp, err error) {
 // send sends ops in one pipeline. Scripts that Redis does not know, as after a
 // restart, are sent whole; nothing else is sent twice.
 func (r *RateRedis) send(ctx context.Context, server *rateServer, ops []rateOp) {
-	ctx, cancel := context.WithTimeout(ctx, rateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, server.timeout)
 	defer cancel()
 	defer clear(ops)
 	type sent struct {
@@ -264,7 +267,7 @@ func (r *RateRedis) call(script *redis.Script, key string, args ...any) ([]int64
 	if server == nil || r.open.Load() {
 		return nil, errRateDown
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), rateTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), server.timeout)
 	defer cancel()
 	values, err := script.Run(ctx, server, []string{key}, args...).Int64Slice()
 	if err != nil {

@@ -17,7 +17,7 @@ func (l *RateLimiter) takeSync(p *rateParams, shared rateKey, key []byte, cost i
 	if !r.open.Load() {
 		s.mu.Lock()
 		if e := s.leases[shared]; e != nil && now < e.quiet && cost >= int64(e.chunk) {
-			d := RateDecision{Retry: time.Duration(e.quiet - now), Reset: time.Duration(max(e.full-now, 0))}
+			d := RateDecision{Retry: time.Duration(e.until - now), Reset: time.Duration(max(e.full-now, 0))}
 			s.mu.Unlock()
 			return d
 		}
@@ -55,7 +55,8 @@ func (l *RateLimiter) deny(p *rateParams, s *leaseShard, key rateKey, cost, now 
 	e := s.of(key, now, max(p.maxKeys/len(l.leases.shards), 1))
 	if e.quiet <= now || int64(e.chunk) >= cost {
 		e.chunk = int32(min(cost, mostRate))
-		e.quiet, e.full = now+int64(min(d.Retry, rateDenied)), now+int64(max(d.Reset, d.Retry))
+		e.quiet, e.until = now+int64(min(d.Retry, rateDenied)), now+int64(d.Retry)
+		e.full = now + int64(max(d.Reset, d.Retry))
 	}
 }
 

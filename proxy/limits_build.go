@@ -81,7 +81,7 @@ func (l *limits) statsOf(set *metrics.Set, name string) *limitStats {
 
 // adopt has the limits be as g says, and forgets those that it does not have.
 func (l *limits) adopt(g *Generation) {
-	l.shared.Use(g.spec.Redis)
+	l.shared.Use(g.spec.Redis, g.spec.RedisTimeout)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	limiters, stats := make(map[string]*limiter.RateLimiter), make(map[string]*limitStats)

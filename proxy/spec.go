@@ -183,6 +183,8 @@ type Spec struct {
 	// Redis is where gateways keep what they share; nil: each for itself. It is
 	// open for as long as exchanges of the generation may ask it.
 	Redis redis.UniversalClient
+	// RedisTimeout bounds how long a request waits for it.
+	RedisTimeout time.Duration
 }
 
 // AccessLog says which exchanges leave a line, and how it looks.

@@ -99,7 +99,7 @@ func (s *setup) spec(number uint64) proxy.Spec {
 		AccessLog:    f.AccessLog,
 	}
 	if s.redis != nil {
-		spec.Redis = s.redis.UniversalClient
+		spec.Redis, spec.RedisTimeout = s.redis.UniversalClient, s.file.Redis.Timeout
 	}
 	for i, text := range f.TrustedProxies {
 		prefix, err := parsePrefix(text)
