@@ -179,7 +179,7 @@ func scale(x, num, den int64) int64 {
 
 // scaleDown is x·num/den, rounded down; num where den is not more than x.
 func scaleDown(x, num, den int64) int64 {
-	if den <= x {
+	if x = max(x, 0); den <= x {
 		return num
 	}
 	hi, lo := bits.Mul64(uint64(x), uint64(num))

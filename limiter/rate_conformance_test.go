@@ -4,15 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/sluice-edge/sluice/internal/redistest"
 )
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(new(logging.VoidLogger)) // tests kill it on purpose
+	os.Exit(m.Run())
+}
 
 // connect opens a client as cmd/gateway does, and closes it with the test.
 func connect(t testing.TB, address string) redis.UniversalClient {

@@ -33,7 +33,7 @@ type RateRedis struct {
 	node    string // this process, anew with every start
 	failed  func(error)
 	scripts *rateScripts
-	begin   time.Time
+	now     func() int64 // the clock of all leases: ns, monotonic, never 0
 
 	server atomic.Pointer[rateServer]
 	open   atomic.Bool  // the breaker
@@ -70,8 +70,10 @@ func NewRateRedis(failed func(error)) *RateRedis {
 	}
 	r := &RateRedis{
 		node: "n" + hex.EncodeToString(id), failed: failed, scripts: newRateScripts(),
-		begin: time.Now().Add(-time.Hour), kick: make(chan struct{}, 1), held: make(map[*RateLimiter]struct{}),
+		kick: make(chan struct{}, 1), held: make(map[*RateLimiter]struct{}),
 	}
+	begin := time.Now().Add(-time.Hour)
+	r.now = func() int64 { return int64(time.Since(begin)) }
 	r.nodes.Store(1)
 	return r
 }
@@ -97,9 +99,6 @@ func (r *RateRedis) Down() bool { return r.open.Load() }
 
 // Nodes is how many gateways shared limits when Redis last answered.
 func (r *RateRedis) Nodes() int { return int(r.nodes.Load()) }
-
-// now is the time on the clock of all leases, monotonic, never 0.
-func (r *RateRedis) now() int64 { return int64(time.Since(r.begin)) }
 
 func (r *RateRedis) wake() {
 	select {
