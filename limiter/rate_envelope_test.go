@@ -417,7 +417,7 @@ func TestRateAnswersCountOnce(t *testing.T) {
 	s := l.leases.shard(key)
 	s.mu.Lock()
 	e := s.of(key, r.now(), 100)
-	l.ask(e)
+	l.ask(key, e)
 	s.mu.Unlock()
 	ops := r.take()
 	if len(ops) != 1 {
@@ -432,7 +432,7 @@ func TestRateAnswersCountOnce(t *testing.T) {
 		t.Errorf("%d tokens of an answer of 7 that came twice", e.tokens)
 	}
 	s.mu.Lock()
-	l.ask(e)
+	l.ask(key, e)
 	s.mu.Unlock()
 	next := r.take()[0]
 	old.seq = e.seq

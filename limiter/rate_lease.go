@@ -22,21 +22,28 @@ const (
 )
 
 // A rateLease is what this node has of one key's bucket in Redis.
+//
+// Its size is 64 bytes: there may be a million of them.
 type rateLease struct {
-	key    rateKey
-	tokens int64 // that are left to spend
-	until  int64 // when they may no longer be
-	full   int64 // when the bucket is full, as far as is known
-	quiet  int64 // until then the bucket has nothing to give
-	asked  int64 // when it was asked last
-	sent   int64 // what it was told then that is held
-	spent  int64 // since then
-	seq    uint64
-	wait   chan struct{} // closed by the answer; nil: nobody waits
-	want   int32         // of those who wait
-	chunk  int32         // tokens wanted at hand
-	away   int32         // admitted while Redis was, and not told of yet
+	until  int64  // when its tokens may no longer be spent
+	full   int64  // when the bucket is full, as far as is known
+	quiet  int64  // until then the bucket has nothing to give
+	seq    uint64 // of the last question
+	wait   *leaseWait
+	asked  uint32 // when that was, in rateTicks that come round
+	tokens int32  // that are left to spend
+	spent  int32  // since the last question
+	chunk  int32  // tokens wanted at hand
+	away   int32  // admitted while Redis was, and not told of yet
 	asking bool
+}
+
+const rateTicks = 1 << 14 // ns
+
+// A leaseWait is those who wait for an answer.
+type leaseWait struct {
+	done chan struct{} // closed by it
+	want int64         // tokens
 }
 
 // rateLeases are those of one limit.
@@ -96,7 +103,7 @@ func (s *leaseShard) of(key rateKey, now int64, room int) *rateLease {
 	if len(s.leases) >= room {
 		s.evict()
 	}
-	e := &rateLease{key: key}
+	e := new(rateLease)
 	s.leases[key] = e
 	return e
 }
@@ -136,8 +143,8 @@ func (l *RateLimiter) takeLeased(p *rateParams, key rateKey, cost int64) RateDec
 		if now >= e.until {
 			e.tokens = 0
 		}
-		if e.tokens >= cost {
-			d := l.spend(p, e, now, cost)
+		if int64(e.tokens) >= cost {
+			d := l.spend(p, key, e, now, cost)
 			s.mu.Unlock()
 			return d
 		}
@@ -154,12 +161,12 @@ func (l *RateLimiter) takeLeased(p *rateParams, key rateKey, cost int64) RateDec
 		if deadline == 0 {
 			deadline = now + int64(server.timeout)
 		}
-		e.want += int32(cost)
 		if e.wait == nil {
-			e.wait = make(chan struct{})
+			e.wait = &leaseWait{done: make(chan struct{})}
 		}
-		wait := e.wait
-		l.ask(e)
+		e.wait.want += cost
+		wait := e.wait.done
+		l.ask(key, e)
 		s.mu.Unlock()
 		timer := time.NewTimer(time.Duration(deadline - now))
 		select {
@@ -177,8 +184,8 @@ func (l *RateLimiter) refundLease(d *RateDecision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.leases[d.key]; e != nil && e.seq == d.lease && l.redis.now() < e.until {
-		e.tokens += d.cost
-		e.spent -= d.cost
+		e.tokens += int32(d.cost)
+		e.spent -= int32(d.cost)
 	}
 }
 
@@ -192,13 +199,13 @@ func (s *rateLeases) keys() (n int) {
 }
 
 // spend takes tokens that are at hand. With the shard's mu held.
-func (l *RateLimiter) spend(p *rateParams, e *rateLease, now, cost int64) RateDecision {
-	e.tokens -= cost
-	e.spent += cost
-	if e.chunk > 1 && e.tokens <= int64(e.chunk)/2 && now >= e.quiet {
-		l.ask(e)
+func (l *RateLimiter) spend(p *rateParams, key rateKey, e *rateLease, now, cost int64) RateDecision {
+	e.tokens -= int32(cost)
+	e.spent += int32(cost)
+	if e.chunk > 1 && e.tokens <= e.chunk/2 && now >= e.quiet {
+		l.ask(key, e)
 	}
-	left := e.tokens + max(p.rule.tolerance-max(e.full-now, 0), 0)/p.rule.interval
+	left := int64(e.tokens) + max(p.rule.tolerance-max(e.full-now, 0), 0)/p.rule.interval
 	return RateDecision{
 		Allowed: true, Remaining: min(left, p.rule.limit), Reset: time.Duration(max(e.full-now, 0)),
 		kind: takenLease, lease: e.seq,
@@ -206,19 +213,21 @@ func (l *RateLimiter) spend(p *rateParams, e *rateLease, now, cost int64) RateDe
 }
 
 // ask has the goroutine lease more. With the shard's mu held.
-func (l *RateLimiter) ask(e *rateLease) {
+func (l *RateLimiter) ask(key rateKey, e *rateLease) {
 	if e.asking || l.redis.open.Load() {
 		return
 	}
 	e.asking = true
-	l.redis.post(&leaseOp{l: l, e: e})
+	l.redis.post(&leaseOp{l: l, e: e, key: key})
 }
 
 // A leaseOp asks Redis for tokens of one key.
 type leaseOp struct {
 	l    *RateLimiter
 	e    *rateLease
+	key  rateKey
 	seq  uint64 // 0: it was not sent
+	hold int64  // what it says that is held
 	want int64
 	away int32 // that it tells of
 	at   int64
@@ -226,7 +235,7 @@ type leaseOp struct {
 
 func (o *leaseOp) command(r *RateRedis) (*redis.Script, string, []any) {
 	p, e := o.l.params.Load(), o.e
-	s := o.l.leases.shard(e.key)
+	s := o.l.leases.shard(o.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := r.now()
@@ -235,12 +244,16 @@ func (o *leaseOp) command(r *RateRedis) (*redis.Script, string, []any) {
 	}
 	e.chunk = int32(e.pace(now, p.lease))
 	o.seq, o.at, o.away = r.seq.Add(1), now, e.away
-	o.want = max(int64(e.chunk)-e.tokens, 0) + int64(e.want)
+	o.hold = int64(e.tokens)
+	o.want = max(int64(e.chunk)-o.hold, 0)
+	if e.wait != nil {
+		o.want += e.wait.want
+	}
 	owed := max((e.full-now)/p.share(r).interval+1, 0)
 	used := max((e.full-now)/p.rule.interval, 0)
-	e.seq, e.sent, e.asked, e.spent = o.seq, e.tokens, now, 0
-	return r.scripts.lease, e.key.name("lease"), []any{
-		r.node, o.seq, e.tokens, o.want, p.rule.interval, p.rule.limit - p.lease, p.lease,
+	e.seq, e.asked, e.spent = o.seq, uint32(now/rateTicks), 0
+	return r.scripts.lease, o.key.name("lease"), []any{
+		r.node, o.seq, o.hold, o.want, p.rule.interval, p.rule.limit - p.lease, p.lease,
 		rateTerm.Microseconds(), min(int64(o.away), owed), used, r.nodes.Load(),
 	}
 }
@@ -248,33 +261,33 @@ func (o *leaseOp) command(r *RateRedis) (*redis.Script, string, []any) {
 // pace is how many tokens will be spent in two terms, going by those since the
 // last question; at least 1, and most.
 func (e *rateLease) pace(now, most int64) int64 {
-	since := now - e.asked
-	if e.asked == 0 || since <= 0 {
+	if e.seq == 0 {
 		return 1
 	}
-	return int64(max(min(2*float64(rateTerm)*float64(e.spent)/float64(since), float64(most)), 1))
+	since := max(float64(uint32(now/rateTicks)-e.asked), 1) * rateTicks
+	return int64(max(min(2*float64(rateTerm)*float64(e.spent)/since, float64(most)), 1))
 }
 
 // answered takes what Redis gives. An answer is good once, and only for the
 // question that was the last.
 func (o *leaseOp) answered(r *RateRedis, v []int64, err error) {
 	p, e := o.l.params.Load(), o.e
-	s := o.l.leases.shard(e.key)
+	s := o.l.leases.shard(o.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !e.asking || o.seq != 0 && e.seq != o.seq {
 		return
 	}
-	e.asking, e.want = false, 0
+	e.asking = false
 	if e.wait != nil {
-		close(e.wait)
+		close(e.wait.done)
 		e.wait = nil
 	}
 	if err != nil || len(v) < 5 {
 		return
 	}
 	give, hold, full, gap := v[0], v[1], v[2], v[3]
-	e.tokens = max(e.tokens-(e.sent-hold), 0) + give
+	e.tokens = int32(max(int64(e.tokens)-(o.hold-hold), 0) + give)
 	e.until = o.at + int64(rateTerm-rateDrift)
 	e.full = o.at + full*int64(time.Microsecond)
 	e.away -= o.away
