@@ -75,6 +75,9 @@ func (f *Fill) admits(r *Request) bool {
 	if f.decided && (f.entry == nil || f.entry.Vary != "" && !f.entry.selected(r.Fields, nil)) {
 		return false
 	}
+	if f.cache.Sequence() != f.Purges && (!f.decided || f.cache.purger.Verdict(&Resource{Text: string(r.Text)}, f.entry) != Valid) {
+		return false // it was asked for before something was purged
+	}
 	f.waiting++
 	return true
 }
@@ -140,7 +143,7 @@ func (f *Fill) Keep(e *Entry, limit int64) bool {
 	if room < 0 {
 		room = min(16<<10, limit)
 	}
-	if !f.cache.reserve(room) {
+	if !f.cache.Reserve(room) {
 		return false
 	}
 	f.storing, f.reserved, f.limit = true, room, limit
@@ -181,6 +184,13 @@ func (f *Fill) Take() io.Closer {
 	return lent
 }
 
+// Abandon is the leader's, who leaves before he could Take.
+func (f *Fill) Abandon() {
+	if lent := f.Take(); lent != nil {
+		_ = lent.Close()
+	}
+}
+
 // Write takes a piece of the content. It waits while the response is not stored
 // and its readers are far behind.
 func (f *Fill) Write(b []byte) (int, error) {
@@ -209,7 +219,7 @@ func (f *Fill) grow(n int) bool {
 		return true
 	}
 	to := min(int64(max(2*cap(f.data), need)), f.limit)
-	if !f.cache.reserve(to - f.reserved) {
+	if !f.cache.Reserve(to - f.reserved) {
 		return false
 	}
 	f.reserved = to
@@ -222,7 +232,7 @@ func (f *Fill) grow(n int) bool {
 // overflow goes on without storing. Join takes the locks the other way round.
 func (f *Fill) overflow() {
 	f.storing = false
-	f.cache.release(f.reserved)
+	f.cache.Return(f.reserved)
 	f.reserved = 0
 	f.mu.Unlock()
 	f.leave()
@@ -282,7 +292,7 @@ func (f *Fill) Finish(err error) *Entry {
 		one.Body, one.Length, one.Purges = trimmed(f.data), size, f.Purges
 		whole = &one
 	}
-	f.cache.release(f.reserved)
+	f.cache.Return(f.reserved)
 	f.reserved = 0
 	f.wakeAll()
 	f.mu.Unlock()

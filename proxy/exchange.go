@@ -187,6 +187,10 @@ type Exchange struct {
 	conn       clientConn    // nil where the connection watches nothing
 	watch      *contextWatch // of an exchange over net/http's face
 	mirrorOf   *mirrorCopy
+	cached     cacheUse
+	inner      *Exchange // under mu: the fetch whose response this one's is
+	forCache   bool      // this is such a fetch
+	cookie     string    // of a fetch: what keeps the client at its target
 
 	// Memory that the next exchange uses again.
 	arena []byte
@@ -229,8 +233,11 @@ func (x *Exchange) Cancel(err error) {
 	if x.cancel != nil {
 		x.cancel(err)
 	}
-	race := x.race
+	race, inner := x.race, x.inner
 	x.mu.Unlock()
+	if inner != nil {
+		inner.Cancel(err)
+	}
 	x.call.Cancel(err)
 	if race != nil {
 		race.cancel(err)

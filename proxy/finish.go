@@ -29,6 +29,9 @@ func (p *Proxy) finish(x *Exchange) {
 		stats = x.route.stats
 	}
 	stats.observe(x.Request.Method, status, took)
+	if u := x.cached.result; u != cacheUnused {
+		stats.cached(u)
+	}
 	p.stats.bytesIn.AddInt64(x.requestIn.read)
 	p.stats.bytesOut.AddInt64(x.bytesOut)
 	p.access.add(x, status, took)
@@ -71,6 +74,7 @@ func (x *Exchange) recycle() {
 	x.replay.Reset(nil)
 	x.tried.Reset()
 	x.key, x.stuck, x.renew, x.lease = 0, 0, false, lease{}
+	x.cached.recycle()
 	x.arena, x.out, x.path = arena, out, path
 	x.canceled, x.cancel, x.ctx = nil, nil, nil
 }

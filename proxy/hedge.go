@@ -312,6 +312,13 @@ func (x *Exchange) answered() *upstream.Call {
 
 // hangUp closes the exchange's calls.
 func (x *Exchange) hangUp() {
+	x.mu.Lock()
+	inner := x.inner
+	x.inner = nil
+	x.mu.Unlock()
+	if inner != nil {
+		inner.drop()
+	}
 	_ = x.call.Close()
 	if x.race != nil {
 		x.race.close()

@@ -25,6 +25,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/proxy/upstream"
 	"github.com/sluice-edge/sluice/routing"
 )
@@ -34,7 +35,8 @@ type Config struct {
 	Kinds     map[string]Constructor
 	Transport *upstream.Transport
 	Metrics   *metrics.Set
-	AccessLog io.Writer // one line an exchange; nil: none
+	AccessLog io.Writer        // one line an exchange; nil: none
+	Cache     *edgecache.Cache // of the routes that have one; nil: nothing is stored
 	Log       *slog.Logger
 }
 
@@ -51,6 +53,7 @@ type Proxy struct {
 	swapped   chan struct{} // there is a generation that Run has not seen
 	certs     clientCerts
 	mirrors   chan struct{} // one token for each mirrored exchange under way
+	fetches   fetches
 }
 
 // New returns a Proxy that answers 503 until a generation is swapped in. It
@@ -84,6 +87,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.attend(ctx) })
 	err := p.access.run(ctx)
+	p.fetches.end()
 	wg.Wait()
 	return err
 }
@@ -135,7 +139,7 @@ func (p *Proxy) walk(x *Exchange) {
 		p.answer(x, err)
 		return
 	}
-	if err := p.fetch(x); err != nil {
+	if err := p.obtain(x); err != nil {
 		p.answer(x, err)
 		return
 	}
@@ -259,6 +263,7 @@ func (p *Proxy) respond(x *Exchange) {
 	if x.route != nil {
 		x.route.responseEdit.apply(&x.Response.Header)
 	}
+	x.cacheStatus()
 	h := &x.Response.Header
 	h.Set("X-Request-Id", view(x.id))
 	if _, ok := h.Lookup("Date"); !ok {

@@ -22,6 +22,7 @@ type Route struct {
 	Rewrite         Rewrite       `yaml:"rewrite" doc:"change what the backend is asked for"`
 	RequestHeaders  HeaderEdit    `yaml:"request_headers" doc:"change what the backend is told"`
 	ResponseHeaders HeaderEdit    `yaml:"response_headers" doc:"change what the client is told"`
+	Cache           *Cache        `yaml:"cache" doc:"answer from stored responses (RFC 9111); true: with all defaults; without the key: not at all"`
 	Timeout         time.Duration `yaml:"timeout" doc:"until the response has begun; 0: none" default:"0s"`
 	MaxBodyBytes    int64         `yaml:"max_body_bytes" unit:"size" doc:"instead of server.max_body_bytes; 0: as the server says"`
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/internal/listen"
 	"github.com/sluice-edge/sluice/proxy"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -68,11 +69,17 @@ func newGateway(p *program, read func() (source, error), env func(string) (strin
 // newProxy returns a proxy with all kinds of backends, and its transport.
 func newProxy(p *program, log *slog.Logger, set *metrics.Set) (*proxy.Proxy, *upstream.Transport, error) {
 	transport := upstream.NewTransport()
+	interim := edgecache.NewInterim()
+	cache, err := edgecache.New(edgecache.Config{Store: interim, Purger: interim, Underway: 64 << 20, Revalidations: 64})
+	if err != nil {
+		return nil, nil, err
+	}
 	px, err := proxy.New(proxy.Config{
 		Kinds:     proxy.Kinds(),
 		Transport: transport,
 		Metrics:   set,
 		AccessLog: p.out,
+		Cache:     cache,
 		Log:       log,
 	})
 	return px, transport, err
