@@ -100,18 +100,10 @@ func (f *Fill) leave() {
 	s.mu.Unlock()
 }
 
-// Wait returns when it is known what becomes of f, or false when done is closed
-// first.
-func (f *Fill) Wait(done <-chan struct{}) bool {
-	select {
-	case <-f.ready:
-		return true
-	case <-done:
-		return false
-	}
-}
+// Ready is closed when it is known what becomes of f.
+func (f *Fill) Ready() <-chan struct{} { return f.ready }
 
-// Result is what became of f, after Wait. The entry is for requests that select
+// Result is what became of f, once it is ready. The entry is for requests that select
 // it; err is for Failed.
 func (f *Fill) Result() (Outcome, *Entry, error) {
 	f.mu.Lock()

@@ -223,7 +223,7 @@ func (p *Proxy) through(x *Exchange, rules *edgecache.Rules) error {
 func (p *Proxy) follow(x *Exchange, rules *edgecache.Rules, fill *edgecache.Fill, own *fetching) (again bool, err error) {
 	defer fill.Leave()
 	ctx := x.Context()
-	if !fill.Wait(ctx.Done()) {
+	if !x.await(fill, own, ctx.Done()) {
 		if own != nil {
 			fill.Abandon()
 		}
@@ -264,6 +264,33 @@ func (p *Proxy) follow(x *Exchange, rules *edgecache.Rules, fill *edgecache.Fill
 		return !x.serveEntry(e, nil, how, now), nil
 	}
 	return !x.serveEntry(e, fill, how, now), nil
+}
+
+// await waits for a fill, and passes on what interim responses x's own fetch
+// brings meanwhile.
+func (x *Exchange) await(fill *edgecache.Fill, own *fetching, done <-chan struct{}) bool {
+	var interims chan interim
+	if own != nil {
+		interims = own.interims
+	}
+	for {
+		select {
+		case <-fill.Ready():
+			for { // what came before the response comes before it
+				select {
+				case one := <-interims:
+					x.Request.interim(one.status, one.fields)
+					continue
+				default:
+				}
+				return true
+			}
+		case one := <-interims:
+			x.Request.interim(one.status, one.fields)
+		case <-done:
+			return false
+		}
+	}
 }
 
 // past has the backend answer x without the cache, which only learns what may

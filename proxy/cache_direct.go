@@ -14,6 +14,7 @@ import (
 func (p *Proxy) direct(x *Exchange, rules *edgecache.Rules, found edgecache.Found) error {
 	c := x.gen.cache
 	t := p.fetchFor(x, rules, true)
+	t.x.Request.interim = x.Request.interim
 	if found.Pass {
 		t.passConditions(x)
 	}

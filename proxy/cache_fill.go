@@ -21,7 +21,10 @@ type fetching struct {
 	stale   *edgecache.Entry // to be validated; nil: none
 	asked   []Field          // the fields of the request without conditions
 	path    []byte           // before the route rewrites it
-	purges  uint64           // as the purge log was when the request was sent
+	// interims are those of the response, for the one who leads; nil: nobody wants
+	// them.
+	interims chan interim
+	purges   uint64 // as the purge log was when the request was sent
 }
 
 // fetchFor makes a fetch of what x asks for. Of x's request it has what is in the
@@ -102,6 +105,15 @@ func (x *Exchange) drop() {
 func (p *Proxy) lead(x *Exchange, rules *edgecache.Rules, fill *edgecache.Fill, stale *edgecache.Entry) *fetching {
 	t := p.fetchFor(x, rules, false)
 	t.stale = stale
+	if x.Request.interim != nil {
+		t.interims = make(chan interim, maxInterims)
+		t.x.Request.interim = func(status int, fields []Field) {
+			select {
+			case t.interims <- interim{status, cloneFields(fields)}:
+			default:
+			}
+		}
+	}
 	p.fetches.run(t.x, func() { p.fill(fill, t) })
 	return t
 }

@@ -47,6 +47,9 @@ type Request struct {
 	BodyAtHand bool
 	// interrupt makes a Body.Read that blocks return; nil where nothing can.
 	interrupt func()
+	// interim passes an interim response on; nil where the client takes none. What
+	// it is given is gone when it returns.
+	interim func(status int, fields []Field)
 	// Trailer gives the trailer fields after Body's end; nil where there are none.
 	Trailer func() []Field
 	// Upgrade is the protocol that the client asks to switch to; empty for none.
@@ -170,6 +173,7 @@ type Exchange struct {
 	err        error     // what went wrong, for the log
 	problem    string    // its Proxy-Status error type
 	dotted     bool      // dot segments were taken out of the path
+	left       bool      // the client has gone: nobody is to be answered
 	closeAfter bool      // the client's connection ends after the response
 	counted    int       // the status for logs and metrics, where it is not the response's
 	attempts   int

@@ -300,6 +300,7 @@ func (p *Proxy) answer(x *Exchange, err error) {
 	}
 	x.discardResponse()
 	problem.write(x)
+	x.left = x.Response.Status == statusClientGone // which a target may send as well
 	p.respond(x)
 }
 

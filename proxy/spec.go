@@ -131,6 +131,7 @@ type Transport struct {
 	MaxConnections  int           `yaml:"max_connections" min:"0" doc:"a target; 0: unbounded; with HTTP/2 another is opened when the others have 100 requests each, or what the target allows"`
 	IdleConnections int           `yaml:"idle_connections" min:"0" doc:"kept unused for each target"`
 	IdleTimeout     time.Duration `yaml:"idle_timeout" doc:"how long they are kept; shorter than the target keeps them"`
+	UnknownCoding   string        `yaml:"unknown_coding" enum:"reject|drop" default:"reject" doc:"a response with a transfer coding that is registered nowhere: reject: 502; drop: its body is taken as it is, up to the end of the connection"`
 	TLS             TargetTLS     `yaml:"tls" doc:"for https targets"`
 }
 
