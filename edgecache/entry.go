@@ -110,14 +110,12 @@ const (
 	NoCache Flags = 1 << iota
 	// MustRevalidate: once stale, never without validation (section 5.2.2.2).
 	MustRevalidate
-	// VaryStar: selects no request (section 4.1).
-	VaryStar
 	// Heuristic: Lifetime was estimated (section 4.2.2).
 	Heuristic
 	// HasTags: some field names groups or tags; see Tags.
 	HasTags
-	// HeadOnly: what a HEAD was answered with; there is no content.
-	HeadOnly
+	// Shareable: may be used for requests with Authorization (section 3.5).
+	Shareable
 	// Invalidated: to be validated before the next use (section 4.4, soft purge).
 	Invalidated
 )
@@ -126,7 +124,7 @@ const (
 type Reason uint8
 
 // Complete reports whether the whole content is there.
-func (e *Entry) Complete() bool { return e.Parts == nil && e.Flags&HeadOnly == 0 }
+func (e *Entry) Complete() bool { return e.Parts == nil }
 
 // Each calls yield for every field in order, until it returns false.
 func (e *Entry) Each(yield func(name, value []byte) bool) {

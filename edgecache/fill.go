@@ -1,0 +1,420 @@
+package edgecache
+
+import (
+	"errors"
+	"io"
+	"sync"
+)
+
+// A Fill is one fetch for a key, and everybody who waits for it. Who leads it
+// runs the fetch in a goroutine of its own, which ends it with Keep, Finish,
+// Release or Fail; all clients, the leader's too, are followers: Wait, then read.
+type Fill struct {
+	cache    *Cache
+	key      Key
+	Purges   uint64 // of the entry that it will make
+	ready    chan struct{}
+	mu       sync.Mutex
+	decided  bool
+	outcome  Outcome
+	entry    *Entry // its content still to come, unless outcome is Stored
+	err      error
+	base     int64  // bytes of the content that are gone from data
+	data     []byte // append only: who has a piece of it may read on
+	ended    bool   // all of the content is here, or err says why not
+	storing  bool
+	reserved int64
+	limit    int64         // bytes up to which the content is stored
+	wake     chan struct{} // closed at progress; nil: nobody waits
+	readers  map[*Reader]struct{}
+	waiting  int           // those who joined and have yet to say whether they read
+	drained  chan struct{} // closed when a reader moves on; nil: the writer does not wait
+	lent     io.Closer     // of a released response, for the leader
+	left     bool          // the leader wants nothing lent any more
+}
+
+// An Outcome says what came of a fetch.
+type Outcome uint8
+
+const (
+	// Streaming: the response will be stored; its content is arriving.
+	Streaming Outcome = iota + 1
+	// Stored: Entry is whole.
+	Stored
+	// Released: it cannot be stored, everybody fetches for himself.
+	Released
+	// Failed: there was no response.
+	Failed
+)
+
+// lag is how much of a content that is not stored waits for its readers.
+const lag = 1 << 20
+
+// ErrNobody ends a fetch that nobody reads and that is not stored.
+var ErrNobody = errors.New("edgecache: nobody reads this response any more")
+
+// Join is the fetch that is under way for r, or a new one that the caller leads.
+// Who has joined calls Leave once.
+func (c *Cache) Join(r *Request) (f *Fill, lead bool) {
+	s := &c.shards[r.Key[0]&63]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f = s.fills[r.Key]; f != nil && f.admits(r) {
+		return f, false
+	}
+	f = &Fill{cache: c, key: r.Key, ready: make(chan struct{}), Purges: c.Sequence(), waiting: 1}
+	s.fills[r.Key] = f
+	return f, true
+}
+
+// admits takes r among those who wait, unless f is known to bring what r does not
+// select.
+func (f *Fill) admits(r *Request) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.decided && (f.entry == nil || f.entry.Vary != "" && !f.entry.selected(r.Fields, nil)) {
+		return false
+	}
+	f.waiting++
+	return true
+}
+
+// Leave tells that who joined either has its Reader or wants none.
+func (f *Fill) Leave() {
+	f.mu.Lock()
+	f.waiting--
+	f.moved()
+	f.mu.Unlock()
+}
+
+// leave takes f out of the way of new requests.
+func (f *Fill) leave() {
+	s := &f.cache.shards[f.key[0]&63]
+	s.mu.Lock()
+	if s.fills[f.key] == f {
+		delete(s.fills, f.key)
+	}
+	s.mu.Unlock()
+}
+
+// Wait returns when it is known what becomes of f, or false when done is closed
+// first.
+func (f *Fill) Wait(done <-chan struct{}) bool {
+	select {
+	case <-f.ready:
+		return true
+	case <-done:
+		return false
+	}
+}
+
+// Result is what became of f, after Wait. The entry is for requests that select
+// it; err is for Failed.
+func (f *Fill) Result() (Outcome, *Entry, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.outcome, f.entry, f.err
+}
+
+// Serves reports whether the entry of f may answer r.
+func (f *Fill) Serves(r *Request, rules *Rules) bool {
+	_, e, _ := f.Result()
+	return e != nil && (e.Vary == "" || e.selected(r.Fields, nil)) && e.mayServe(r, rules)
+}
+
+func (f *Fill) decide(outcome Outcome, e *Entry, err error) {
+	f.mu.Lock()
+	f.decided, f.outcome, f.entry, f.err = true, outcome, e, err
+	f.mu.Unlock()
+	if outcome != Streaming {
+		f.leave()
+	}
+	close(f.ready)
+}
+
+// Keep is for a response that will be stored: e is all but its content, of which
+// at most limit bytes are stored. It is not ok where there is no memory for it;
+// the fetch then is to be released.
+func (f *Fill) Keep(e *Entry, limit int64) bool {
+	room := e.Length
+	if room < 0 {
+		room = min(16<<10, limit)
+	}
+	if !f.cache.reserve(room) {
+		return false
+	}
+	f.storing, f.reserved, f.limit = true, room, limit
+	f.data = make([]byte, 0, room)
+	f.readers = make(map[*Reader]struct{})
+	f.decide(Streaming, e, nil)
+	return true
+}
+
+// Stored is for an entry that is whole: a response that was validated, or came
+// from the second level.
+func (f *Fill) Stored(e *Entry) { f.decide(Stored, e, nil) }
+
+// Fail is for a fetch without a response.
+func (f *Fill) Fail(err error) { f.decide(Failed, nil, err) }
+
+// Release is for a response that will not be stored. It is lent to the leader,
+// or closed where he has left.
+func (f *Fill) Release(lent io.Closer) {
+	f.mu.Lock()
+	left := f.left
+	if !left {
+		f.lent = lent
+	}
+	f.mu.Unlock()
+	f.decide(Released, nil, nil)
+	if left {
+		_ = lent.Close()
+	}
+}
+
+// Take is the leader's: the response that was lent to him; nil for none.
+func (f *Fill) Take() io.Closer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	lent := f.lent
+	f.lent, f.left = nil, true
+	return lent
+}
+
+// Write takes a piece of the content. It waits while the response is not stored
+// and its readers are far behind.
+func (f *Fill) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.storing && f.base+int64(len(f.data)+len(b)) > f.limit {
+		f.overflow()
+	}
+	if f.storing && !f.grow(len(b)) {
+		f.overflow()
+	}
+	if !f.storing {
+		if err := f.throttle(); err != nil {
+			return 0, err
+		}
+	}
+	f.data = append(f.data, b...)
+	f.wakeAll()
+	return len(b), nil
+}
+
+// grow reserves what b more bytes need.
+func (f *Fill) grow(n int) bool {
+	need := len(f.data) + n
+	if need <= cap(f.data) {
+		return true
+	}
+	to := min(int64(max(2*cap(f.data), need)), f.limit)
+	if !f.cache.reserve(to - f.reserved) {
+		return false
+	}
+	f.reserved = to
+	next := make([]byte, len(f.data), to)
+	copy(next, f.data)
+	f.data = next
+	return true
+}
+
+// overflow goes on without storing. Join takes the locks the other way round.
+func (f *Fill) overflow() {
+	f.storing = false
+	f.cache.release(f.reserved)
+	f.reserved = 0
+	f.mu.Unlock()
+	f.leave()
+	f.mu.Lock()
+}
+
+// throttle lets go of what all readers have, and waits until there is room.
+func (f *Fill) throttle() error {
+	for {
+		if len(f.readers) == 0 && f.waiting == 0 {
+			return ErrNobody
+		}
+		slowest := f.base + int64(len(f.data))
+		if f.waiting > 0 {
+			slowest = f.base
+		}
+		for r := range f.readers {
+			slowest = min(slowest, r.at)
+		}
+		if gone := slowest - f.base; gone > 0 {
+			f.data = append(make([]byte, 0, lag), f.data[gone:]...)
+			f.base = slowest
+		}
+		if len(f.data) < lag {
+			return nil
+		}
+		if f.drained == nil {
+			f.drained = make(chan struct{})
+		}
+		drained := f.drained
+		f.mu.Unlock()
+		<-drained
+		f.mu.Lock()
+	}
+}
+
+// Storing reports whether the content is still being stored.
+func (f *Fill) Storing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.storing
+}
+
+// Finish ends a content. Without an error and within its limits, the entry is
+// returned, to be stored.
+func (f *Fill) Finish(err error) *Entry {
+	f.mu.Lock()
+	e := f.entry
+	size := f.base + int64(len(f.data))
+	if err == nil && e.Length >= 0 && size != e.Length {
+		err = io.ErrUnexpectedEOF
+	}
+	f.ended, f.err = true, err
+	var whole *Entry
+	if err == nil && f.storing {
+		one := *e
+		one.Body, one.Length, one.Purges = trimmed(f.data), size, f.Purges
+		whole = &one
+	}
+	f.cache.release(f.reserved)
+	f.reserved = 0
+	f.wakeAll()
+	f.mu.Unlock()
+	return whole
+}
+
+// Done lets new requests look for themselves: the entry is stored, or never will
+// be.
+func (f *Fill) Done() { f.leave() }
+
+func (f *Fill) wakeAll() {
+	if f.wake != nil {
+		close(f.wake)
+		f.wake = nil
+	}
+}
+
+// A Reader reads the content of a Fill while it arrives.
+type Reader struct {
+	fill *Fill
+	at   int64 // the next byte
+	end  int64 // where to stop; -1: at the end
+	done <-chan struct{}
+}
+
+// ErrLeft is what reading ends with when done was closed.
+var ErrLeft = errors.New("edgecache: the reader has gone")
+
+// Reader reads the content from start on, to length bytes, or -1 for all, until
+// done is closed. It is nil where the start is gone already.
+func (f *Fill) Reader(start, length int64, done <-chan struct{}) *Reader {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if start < f.base {
+		return nil
+	}
+	r := &Reader{fill: f, at: start, end: -1, done: done}
+	if length >= 0 {
+		r.end = start + length
+	}
+	f.readers[r] = struct{}{}
+	return r
+}
+
+// next is what there is to read, waiting for it.
+func (r *Reader) next() ([]byte, error) {
+	f := r.fill
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		if r.end >= 0 && r.at >= r.end {
+			return nil, io.EOF
+		}
+		if at := r.at - f.base; at < int64(len(f.data)) {
+			piece := f.data[at:len(f.data):len(f.data)]
+			if r.end >= 0 && int64(len(piece)) > r.end-r.at {
+				piece = piece[:r.end-r.at]
+			}
+			return piece, nil
+		}
+		if f.ended {
+			if f.err != nil {
+				return nil, f.err
+			}
+			return nil, io.EOF
+		}
+		if f.wake == nil {
+			f.wake = make(chan struct{})
+		}
+		wake := f.wake
+		f.mu.Unlock()
+		select {
+		case <-wake:
+		case <-r.done:
+			f.mu.Lock()
+			return nil, ErrLeft
+		}
+		f.mu.Lock()
+	}
+}
+
+func (r *Reader) advance(n int) {
+	f := r.fill
+	f.mu.Lock()
+	r.at += int64(n)
+	f.moved()
+	f.mu.Unlock()
+}
+
+func (f *Fill) moved() {
+	if f.drained != nil {
+		close(f.drained)
+		f.drained = nil
+	}
+}
+
+// Read implements io.Reader.
+func (r *Reader) Read(b []byte) (int, error) {
+	piece, err := r.next()
+	if err != nil {
+		return 0, err
+	}
+	n := copy(b, piece)
+	r.advance(n)
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo: pieces as they have come, uncopied.
+func (r *Reader) WriteTo(w io.Writer) (written int64, err error) {
+	for {
+		piece, err := r.next()
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+		n, err := w.Write(piece[:min(len(piece), 256<<10)])
+		written += int64(n)
+		r.advance(n)
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+// Close ends reading.
+func (r *Reader) Close() error {
+	f := r.fill
+	f.mu.Lock()
+	delete(f.readers, r)
+	f.moved()
+	f.mu.Unlock()
+	return nil
+}
