@@ -165,7 +165,7 @@ func (m *Memory) put(k Key, hash uint64, p place, r *Resource) {
 // write makes room and appends a record; nil if there is no room to be made.
 func (m *Memory) write(k Key, q *queue, hits uint64, r *Resource) (*segment, int) {
 	limit := m.segmentWords * wordBytes / inSegment
-	if len(r.Variants) > maxVariants || r.Size() > limit {
+	if len(r.Variants) > encodedVariants || r.Size() > limit {
 		return m.writeLarge(k, q, hits, r)
 	}
 	m.scratch = appendResource(m.scratch[:0], r)

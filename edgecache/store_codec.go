@@ -8,8 +8,8 @@ import (
 // errCorrupt is what decoding anything says that no encoder has written.
 var errCorrupt = errors.New("edgecache: not an encoded entry")
 
-// maxVariants is how many variants an encoded resource has at most.
-const maxVariants = 255
+// encodedVariants is how many variants an encoded resource has at most.
+const encodedVariants = 255
 
 // appendResource writes r but for Purges of its entries, which the two stores
 // keep in their own ways. The form is for both; its version is the second

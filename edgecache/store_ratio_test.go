@@ -29,9 +29,11 @@ func (m memoryRival) ask(n int) bool {
 // traceSize is between 200 and 1800 bytes.
 func traceSize(n int) int { return 200 + int(uint32(n)*2654435761>>16)%1600 }
 
-// weight is what the resource weighs in caches that leave it to who uses them:
-// exactly what it is, with nothing for the cache itself.
-func weight(n int) int { return storeResource(0, 0, 1).Size() - 190 + traceSize(n) }
+// weight is what the resource takes in caches of objects, with 112 bytes for
+// what otter needs for each (node, its share of the table and of the sketch).
+func weight(n int) int { return perResource + traceSize(n) }
+
+var perResource = storeResource(0, 0, 1).Size() + 112
 
 type lruRival struct {
 	capacity, used int

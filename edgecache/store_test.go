@@ -54,7 +54,7 @@ func TestMemoryKeepsWhatItIsGiven(t *testing.T) {
 		{Text: "GET http://a/v", Variants: []*Entry{
 			{Vary: "accept\x00text/html\n", Head: []byte("A: b\r\n"), Status: 404, Length: 3, Body: []byte("abc"), Flags: NoCache | HasTags, Reason: 3, Purges: 7},
 			{Status: 206, Length: -1, Parts: []Part{{5, []byte("five")}, {1 << 40, []byte("far")}}, Purges: 9, Modified: -5, StaleError: 1<<32 - 1},
-			{Status: 200, Flags: HeadOnly, InitialAge: 1, Lifetime: 2, StaleRevalidate: 3},
+			{Status: 200, Flags: Heuristic, InitialAge: 1, Lifetime: 2, StaleRevalidate: 3},
 		}},
 	} {
 		put(m, n, r)
