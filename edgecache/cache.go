@@ -62,6 +62,7 @@ type State uint8
 // States, from none to all.
 const (
 	Missing  State = iota
+	Doubtful       // to be validated, and for nothing else (Doubted)
 	Outdated       // to be validated, or for when the origin fails
 	Aging          // to be served, and validated meanwhile
 	Fresh
@@ -109,6 +110,8 @@ func (c *Cache) judge(f Found, res *Resource, e *Entry, r *Request, rules *Rules
 	}
 	f.Entry = e
 	switch {
+	case verdict == Doubted:
+		f.State = Doubtful
 	case verdict == Stale:
 		f.State = Outdated
 	case rules.ClientDirectives && r.control.Present:
@@ -211,7 +214,7 @@ func (c *Cache) Replace(r *Request, e, next *Entry) {
 		res.Variants = nil
 		for _, one := range old.Variants {
 			switch {
-			case one != e:
+			case !one.same(e):
 				res.Variants = append(res.Variants, one)
 			case next != nil:
 				res.Variants = append(res.Variants, next)

@@ -1,6 +1,7 @@
 package edgecache
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -122,6 +123,12 @@ const (
 
 // A Reason says where a freshness lifetime comes from.
 type Reason uint8
+
+// same reports whether two entries are one stored response, wherever they are.
+func (e *Entry) same(other *Entry) bool {
+	return e == other || e.RequestedAt == other.RequestedAt && e.ReceivedAt == other.ReceivedAt && e.Purges == other.Purges &&
+		e.Length == other.Length && e.Vary == other.Vary && bytes.Equal(e.Head, other.Head)
+}
 
 // Complete reports whether the whole content is there.
 func (e *Entry) Complete() bool { return e.Parts == nil }

@@ -7,6 +7,8 @@ import "context"
 // from many goroutines, and hits share no lock.
 type Store interface {
 	// Get is the resource of that key, nil for none, and counts as a use of it.
+	// Two calls may return the same resource at different addresses, and so its
+	// entries; Entry.same tells.
 	Get(Key) *Resource
 	// Update puts what change returns in the place of what is there, nil standing
 	// for nothing on both sides. Changes of one key happen one after the other;
@@ -71,9 +73,13 @@ type Verdict uint8
 
 // Verdicts, the worst last.
 const (
-	Valid  Verdict = iota
-	Stale          // softly purged: validate it
-	Purged         // never to be served again
+	Valid Verdict = iota
+	Stale         // softly purged: validate it
+	// Doubted: other gateways may have purged it, which this one could not hear
+	// of. Only a validation makes it usable again, nothing else does, not even
+	// stale-if-error.
+	Doubted
+	Purged // never to be served again
 )
 
 // A Purger knows what was purged. The cache asks it before each use of an entry,
