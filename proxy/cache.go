@@ -188,7 +188,7 @@ func (p *Proxy) through(x *Exchange, rules *edgecache.Rules) error {
 	for turn := 0; ; turn++ {
 		now := time.Now()
 		found := c.Find(q, rules, now.UnixNano(), u.scratch)
-		u.varied, u.stale = found.Varied, found.State == edgecache.Outdated
+		u.varied, u.stale = found.Varied, found.State == edgecache.Outdated || found.State == edgecache.Doubtful
 		switch found.State {
 		case edgecache.Fresh:
 			if x.serveEntry(found.Entry, nil, cacheHit, now) {
@@ -203,13 +203,13 @@ func (p *Proxy) through(x *Exchange, rules *edgecache.Rules) error {
 		if q.OnlyIfCached() {
 			return &Problem{Status: 504, Detail: "nothing that is stored answers the request", Type: "http_request_denied"}
 		}
-		if q.Method == "HEAD" || found.Pass || turn > 1 || q.HasRange() && found.State != edgecache.Outdated {
+		if q.Method == "HEAD" || found.Pass || turn > 1 || q.HasRange() && found.Entry == nil || q.HasRange() && found.State >= edgecache.Aging {
 			return p.direct(x, rules, found)
 		}
 		fill, lead := c.Join(q)
 		var own *fetching
 		if lead {
-			own = p.lead(x, rules, fill, found.Entry)
+			own = p.lead(x, rules, fill, found)
 		}
 		again, err := p.follow(x, rules, fill, own)
 		if !again {

@@ -19,6 +19,7 @@ type fetching struct {
 	request edgecache.Request // what the origin is asked, in the fetch's own memory
 	rules   *edgecache.Rules
 	stale   *edgecache.Entry // to be validated; nil: none
+	doubted bool             // and for nothing else
 	asked   []Field          // the fields of the request without conditions
 	path    []byte           // before the route rewrites it
 	// interims are those of the response, for the one who leads; nil: nobody wants
@@ -102,9 +103,9 @@ func (x *Exchange) drop() {
 }
 
 // lead begins the fetch of a fill, for x and all who follow it.
-func (p *Proxy) lead(x *Exchange, rules *edgecache.Rules, fill *edgecache.Fill, stale *edgecache.Entry) *fetching {
+func (p *Proxy) lead(x *Exchange, rules *edgecache.Rules, fill *edgecache.Fill, found edgecache.Found) *fetching {
 	t := p.fetchFor(x, rules, false)
-	t.stale = stale
+	t.stale, t.doubted = found.Entry, found.State == edgecache.Doubtful
 	if x.Request.interim != nil {
 		t.interims = make(chan interim, maxInterims)
 		t.x.Request.interim = func(status int, fields []Field) {
@@ -180,7 +181,7 @@ func (p *Proxy) fromSecond(t *fetching) *edgecache.Entry {
 	case found.State == edgecache.Fresh:
 		return found.Entry
 	case found.Entry != nil && t.stale == nil:
-		t.stale = found.Entry
+		t.stale, t.doubted = found.Entry, found.State == edgecache.Doubtful
 	}
 	return nil
 }
@@ -194,7 +195,7 @@ func (p *Proxy) settle(t *fetching) (*edgecache.Entry, edgecache.Response, error
 	}
 	t.purges = c.Sequence()
 	res, err := p.sendFor(t, stale)
-	if t.stale != nil && failing(res.Status, err) && t.stale.ServesOnError(res.ReceivedAt.UnixNano()) {
+	if t.stale != nil && !t.doubted && failing(res.Status, err) && t.stale.ServesOnError(res.ReceivedAt.UnixNano()) {
 		return t.stale, res, nil // RFC 5861, section 4
 	}
 	if err != nil || stale == nil || res.Status != 304 {

@@ -69,8 +69,11 @@ func newGateway(p *program, read func() (source, error), env func(string) (strin
 // newProxy returns a proxy with all kinds of backends, and its transport.
 func newProxy(p *program, log *slog.Logger, set *metrics.Set) (*proxy.Proxy, *upstream.Transport, error) {
 	transport := upstream.NewTransport()
-	interim := edgecache.NewInterim()
-	cache, err := edgecache.New(edgecache.Config{Store: interim, Purger: interim, Underway: 64 << 20, Revalidations: 64})
+	store, err := edgecache.NewMemory(256 << 20)
+	if err != nil {
+		return nil, nil, err
+	}
+	cache, err := edgecache.New(edgecache.Config{Store: store, Purger: edgecache.NewInterim(), Underway: 64 << 20, Revalidations: 64})
 	if err != nil {
 		return nil, nil, err
 	}
