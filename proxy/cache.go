@@ -307,9 +307,7 @@ func (p *Proxy) past(x *Exchange) error {
 	}
 	fields := cacheFields(x.Response.Header.Fields)
 	current := post != nil && post.purges == x.gen.cache.Sequence()
-	if err := x.gen.cache.Invalidate(url, x.Response.Status, fields); err != nil {
-		p.log.Warn("other gateways were not told of a change", "url", url, "error", err)
-	}
+	x.gen.cache.Invalidate(url, x.Response.Status, fields)
 	if current {
 		x.keepPost(post, url)
 	}
@@ -331,6 +329,11 @@ func (x *Exchange) changing() (*edgecache.Rules, string) {
 	}
 	rules := x.gen.routes[found.Route].cache
 	x.aim(rules)
+	return rules, x.url()
+}
+
+// url is what x is aimed at, as keys have it.
+func (x *Exchange) url() string {
 	t := &x.cached.target
 	b := append(append(append(x.cached.text[:0], t.Scheme...), "://"...), t.Host...)
 	b = append(b, t.Path...)
@@ -338,5 +341,5 @@ func (x *Exchange) changing() (*edgecache.Rules, string) {
 		b = append(append(b, '?'), t.Query...)
 	}
 	x.cached.text = b
-	return rules, string(b)
+	return string(b)
 }

@@ -95,7 +95,7 @@ func (p *Proxy) Build(spec Spec) (*Generation, error) {
 	g := &Generation{
 		number: spec.Number, spec: spec, trusted: spec.TrustedProxies, paths: spec.Paths,
 		backends: make(map[string]*namedBackend, len(spec.Backends)), sampling: spec.AccessLog,
-		tunnels: &p.stats.tunnels, cache: p.cfg.Cache,
+		tunnels: &p.stats.tunnels, cache: spec.Cache,
 	}
 	b := builder{p: p, g: g}
 	b.backends(spec.Backends)

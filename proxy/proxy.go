@@ -25,7 +25,6 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/proxy/upstream"
 	"github.com/sluice-edge/sluice/routing"
 )
@@ -36,7 +35,6 @@ type Config struct {
 	Transport *upstream.Transport
 	Metrics   *metrics.Set
 	AccessLog io.Writer        // one line an exchange; nil: none
-	Cache     *edgecache.Cache // of the routes that have one; nil: nothing is stored
 	Log       *slog.Logger
 }
 
@@ -139,6 +137,10 @@ func (p *Proxy) walk(x *Exchange) {
 		p.answer(x, err)
 		return
 	}
+	if x.Response.Status != 0 { // it was for the gateway itself
+		p.respond(x)
+		return
+	}
 	if err := p.obtain(x); err != nil {
 		p.answer(x, err)
 		return
@@ -153,7 +155,11 @@ func (p *Proxy) decide(x *Exchange) error {
 		return &Problem{Status: 503, Detail: "the gateway is starting", RetryAfter: time.Second}
 	}
 	x.identify()
-	if err := x.match(); err != nil {
+	err := x.match()
+	if x.asksPurge() {
+		return p.purge(x)
+	}
+	if err != nil {
 		return err
 	}
 	return x.admit()

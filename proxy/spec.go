@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -181,6 +182,12 @@ type Spec struct {
 	MaxBodyBytes   int64 // of a request; 0: unbounded
 	AccessLog      AccessLog
 	Number         uint64
+	// Cache is where the responses of routes that have one are stored; nil: none
+	// are. It outlives the generation.
+	Cache *edgecache.Cache
+	// Purgers are who may have stored responses forgotten by the method PURGE;
+	// where nobody may, it is a method like others.
+	Purgers []netip.Prefix
 	// Redis is where gateways keep what they share; nil: each for itself. It is
 	// open for as long as exchanges of the generation may ask it.
 	Redis redis.UniversalClient
