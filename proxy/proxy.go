@@ -34,7 +34,7 @@ type Config struct {
 	Kinds     map[string]Constructor
 	Transport *upstream.Transport
 	Metrics   *metrics.Set
-	AccessLog io.Writer        // one line an exchange; nil: none
+	AccessLog io.Writer // one line an exchange; nil: none
 	Log       *slog.Logger
 }
 

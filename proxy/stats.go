@@ -159,6 +159,21 @@ func (r *routeStats) cached(how cacheResult) {
 	c.Inc()
 }
 
+// CacheResults are how many exchanges came to what, of all routes.
+func (p *Proxy) CacheResults() map[string]uint64 {
+	all := make(map[string]uint64)
+	p.stats.mu.Lock()
+	defer p.stats.mu.Unlock()
+	for _, r := range p.stats.routes {
+		for how := range r.caching {
+			if c := r.caching[how].Load(); c != nil {
+				all[cacheResultNames[how]] += c.Get()
+			}
+		}
+	}
+	return all
+}
+
 // observe counts one exchange.
 func (r *routeStats) observe(method []byte, status int, took time.Duration) {
 	i := methodIndex(method)

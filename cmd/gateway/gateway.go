@@ -12,7 +12,6 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/internal/listen"
 	"github.com/sluice-edge/sluice/proxy"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -69,20 +68,11 @@ func newGateway(p *program, read func() (source, error), env func(string) (strin
 // newProxy returns a proxy with all kinds of backends, and its transport.
 func newProxy(p *program, log *slog.Logger, set *metrics.Set) (*proxy.Proxy, *upstream.Transport, error) {
 	transport := upstream.NewTransport()
-	store, err := edgecache.NewMemory(256 << 20)
-	if err != nil {
-		return nil, nil, err
-	}
-	cache, err := edgecache.New(edgecache.Config{Store: store, Purger: edgecache.NewInterim(), Underway: 64 << 20, Revalidations: 64})
-	if err != nil {
-		return nil, nil, err
-	}
 	px, err := proxy.New(proxy.Config{
 		Kinds:     proxy.Kinds(),
 		Transport: transport,
 		Metrics:   set,
 		AccessLog: p.out,
-		Cache:     cache,
 		Log:       log,
 	})
 	return px, transport, err
@@ -117,9 +107,9 @@ func (g *gateway) load() error {
 		return err
 	}
 	old := g.current.Load()
-	var running *redisLink
+	running := links{log: g.log}
 	if old != nil {
-		running = old.redis
+		running = old.links
 	}
 	next, err := build(g.proxy, src, g.env, g.number+1, running)
 	if err != nil {
@@ -133,6 +123,7 @@ func (g *gateway) load() error {
 	g.number = next.gen.Number()
 	g.proxy.Swap(next.gen)
 	g.current.Store(next)
+	g.runCache(old, next)
 	g.leaveRedis(old)
 	g.status.swapped(src, next)
 	g.commit(change)
