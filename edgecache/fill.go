@@ -17,7 +17,7 @@ type Fill struct {
 	mu       sync.Mutex
 	decided  bool
 	outcome  Outcome
-	entry    *Entry // its content still to come, unless outcome is Stored
+	entry    *Entry // its content still to come, if outcome is Streaming
 	err      error
 	base     int64  // bytes of the content that are gone from data
 	data     []byte // append only: who has a piece of it may read on
@@ -39,8 +39,12 @@ type Outcome uint8
 const (
 	// Streaming: the response will be stored; its content is arriving.
 	Streaming Outcome = iota + 1
-	// Stored: Entry is whole.
-	Stored
+	// Validated: what was stored still holds, as Entry has it.
+	Validated
+	// FromShared: Entry is from the second level.
+	FromShared
+	// Spared: the origin failed, and Entry, which is stale, is there for that.
+	Spared
 	// Released: it cannot be stored, everybody fetches for himself.
 	Released
 	// Failed: there was no response.
@@ -145,9 +149,8 @@ func (f *Fill) Keep(e *Entry, limit int64) bool {
 	return true
 }
 
-// Stored is for an entry that is whole: a response that was validated, or came
-// from the second level.
-func (f *Fill) Stored(e *Entry) { f.decide(Stored, e, nil) }
+// Stands is for an entry that is whole; how is Validated, FromShared or Spared.
+func (f *Fill) Stands(e *Entry, how Outcome) { f.decide(how, e, nil) }
 
 // Fail is for a fetch without a response.
 func (f *Fill) Fail(err error) { f.decide(Failed, nil, err) }
@@ -268,32 +271,30 @@ func (f *Fill) Storing() bool {
 	return f.storing
 }
 
-// Finish ends a content. Without an error and within its limits, the entry is
-// returned, to be stored.
-func (f *Fill) Finish(err error) *Entry {
+// Finish ends a content. Without an error and within its limits the entry is
+// given to put, before anybody can know that he has all of it, so that who asks
+// again finds it stored. It reports whether it was.
+func (f *Fill) Finish(err error, put func(*Entry)) (stored bool) {
 	f.mu.Lock()
-	e := f.entry
-	size := f.base + int64(len(f.data))
+	e, size := f.entry, f.base+int64(len(f.data))
 	if err == nil && e.Length >= 0 && size != e.Length {
 		err = io.ErrUnexpectedEOF
 	}
-	f.ended, f.err = true, err
-	var whole *Entry
-	if err == nil && f.storing {
+	if stored = err == nil && f.storing; stored {
 		one := *e
 		one.Body, one.Length, one.Purges = trimmed(f.data), size, f.Purges
-		whole = &one
+		f.mu.Unlock()
+		put(&one)
+		f.mu.Lock()
 	}
+	f.ended, f.err = true, err
 	f.cache.Return(f.reserved)
 	f.reserved = 0
 	f.wakeAll()
 	f.mu.Unlock()
-	return whole
+	f.leave()
+	return stored
 }
-
-// Done lets new requests look for themselves: the entry is stored, or never will
-// be.
-func (f *Fill) Done() { f.leave() }
 
 func (f *Fill) wakeAll() {
 	if f.wake != nil {

@@ -41,12 +41,18 @@ const (
 	cacheCollapsed
 	cacheUncacheable
 	cacheBypass
+	cacheShared
 	cacheResults
 )
 
 var cacheResultNames = [...]string{
 	cacheUnused: "", cacheHit: "hit", cacheStale: "stale", cacheRevalidated: "revalidated", cacheMiss: "miss",
-	cacheCollapsed: "collapsed", cacheUncacheable: "uncacheable", cacheBypass: "bypass",
+	cacheCollapsed: "collapsed", cacheUncacheable: "uncacheable", cacheBypass: "bypass", cacheShared: "shared",
+}
+
+// standing is what came of a fetch that brought no response.
+var standing = map[edgecache.Outcome]cacheResult{
+	edgecache.Validated: cacheRevalidated, edgecache.FromShared: cacheShared, edgecache.Spared: cacheStale,
 }
 
 // A Field of the cache is one of the proxy: they differ in where they are
@@ -254,12 +260,9 @@ func (p *Proxy) follow(x *Exchange, rules *edgecache.Rules, fill *edgecache.Fill
 		return true, nil
 	}
 	now := time.Now()
-	if outcome == edgecache.Stored {
+	if outcome != edgecache.Streaming {
 		if own != nil {
-			how = cacheRevalidated
-			if !e.Fresh(now.UnixNano()) {
-				how = cacheStale
-			}
+			how = standing[outcome]
 		}
 		return !x.serveEntry(e, nil, how, now), nil
 	}

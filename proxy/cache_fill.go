@@ -152,16 +152,16 @@ func (p *Proxy) fill(fill *edgecache.Fill, t *fetching) {
 			t.x.drop()
 		}
 	}()
-	answer := p.fromSecond(t)
+	answer, how := p.fromSecond(t), edgecache.FromShared
 	var res edgecache.Response
 	var err error
 	if answer == nil {
-		answer, res, err = p.settle(t)
+		answer, how, res, err = p.settle(t)
 	}
 	switch {
 	case answer != nil:
 		t.x.drop()
-		fill.Stored(answer)
+		fill.Stands(answer, how)
 	case err != nil:
 		t.x.drop()
 		fill.Fail(err)
@@ -188,7 +188,7 @@ func (p *Proxy) fromSecond(t *fetching) *edgecache.Entry {
 
 // settle asks the origin, first whether what is stored still holds. It returns
 // either the entry that stands, or a response, or an error.
-func (p *Proxy) settle(t *fetching) (*edgecache.Entry, edgecache.Response, error) {
+func (p *Proxy) settle(t *fetching) (*edgecache.Entry, edgecache.Outcome, edgecache.Response, error) {
 	c, stale := t.x.gen.cache, t.stale
 	if stale != nil && !stale.Validatable() {
 		stale = nil
@@ -196,16 +196,16 @@ func (p *Proxy) settle(t *fetching) (*edgecache.Entry, edgecache.Response, error
 	t.purges = c.Sequence()
 	res, err := p.sendFor(t, stale)
 	if t.stale != nil && !t.doubted && failing(res.Status, err) && t.stale.ServesOnError(res.ReceivedAt.UnixNano()) {
-		return t.stale, res, nil // RFC 5861, section 4
+		return t.stale, edgecache.Spared, res, nil // RFC 5861, section 4
 	}
 	if err != nil || stale == nil || res.Status != 304 {
-		return nil, res, err
+		return nil, 0, res, err
 	}
 	if stale.Describes(&res) {
 		if next := t.rules.Freshened(stale, &t.request, &res); next != nil {
 			next.Purges = t.purges
 			c.Replace(&t.request, stale, next)
-			return next, res, nil
+			return next, edgecache.Validated, res, nil
 		}
 	}
 	// It may not be stored any more, or is not what the 304 is about.
@@ -213,7 +213,7 @@ func (p *Proxy) settle(t *fetching) (*edgecache.Entry, edgecache.Response, error
 	t.x.drop()
 	t.purges = c.Sequence()
 	res, err = p.sendFor(t, nil)
-	return nil, res, err
+	return nil, 0, res, err
 }
 
 // failing reports whether an origin could not answer (RFC 5861, section 4).
@@ -242,12 +242,10 @@ func (p *Proxy) pump(fill *edgecache.Fill, t *fetching, res *edgecache.Response)
 	if f.Response.Body != nil {
 		_, err = copyBody(fill, f.Response.Body)
 	}
-	if whole := fill.Finish(err); whole != nil {
-		c.Put(&t.request, whole)
-	} else if err == nil {
+	stored := fill.Finish(err, func(e *edgecache.Entry) { c.Put(&t.request, e) })
+	if !stored && err == nil { // it was too large
 		c.Pass(&t.request, false, time.Now())
 	}
-	fill.Done()
 	f.drop()
 }
 

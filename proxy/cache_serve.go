@@ -44,7 +44,7 @@ func (x *Exchange) serveEntry(e *edgecache.Entry, fill *edgecache.Fill, how cach
 // serveAge adds what is known of a stored response beside what it says itself.
 func (x *Exchange) serveAge(e *edgecache.Entry, how cacheResult, now time.Time) {
 	age := e.Age(now.UnixNano())
-	if age > 0 || how == cacheHit || how == cacheStale || how == cacheRevalidated {
+	if age > 0 || how != cacheMiss && how != cacheCollapsed {
 		n := len(x.arena)
 		x.arena = strconv.AppendInt(x.arena, age, 10)
 		x.Response.Header.Add("Age", view(x.arena[n:len(x.arena):len(x.arena)]))
@@ -56,6 +56,8 @@ func (x *Exchange) serveAge(e *edgecache.Entry, how cacheResult, now time.Time) 
 	switch how {
 	case cacheHit, cacheStale:
 		x.arena = append(x.arena, "; hit"...)
+	case cacheShared:
+		x.arena = append(x.arena, "; hit; detail=shared"...)
 	case cacheRevalidated:
 		x.arena = append(x.arena, "; fwd=stale; fwd-status=304"...)
 	case cacheMiss:
