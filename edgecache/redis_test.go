@@ -2,13 +2,14 @@ package edgecache
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
-	"log/slog"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-edge/sluice/internal/redistest"
@@ -155,6 +156,12 @@ func (w *wire) Mend() {
 	w.cut = false
 }
 
-func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
 func startRedis(t *testing.T) *redistest.Server { return redistest.Start(t) }
+
+func hashName(name string) uint64 { return xxhash.Sum64String(name) }
+
+// putSum gives a value of the second level the sum that it should have.
+func putSum(value []byte) {
+	sum := value[len(sharedMagic):]
+	binary.LittleEndian.PutUint64(sum, xxhash.Sum64(sum[8:]))
+}
