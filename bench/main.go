@@ -7,6 +7,9 @@
 //
 //	go build -o /tmp/gateway ./cmd/gateway && go -C bench run . -gateway /tmp/gateway
 //
+// With -cache all answers come from caches: HAProxy's, nginx's and Varnish's
+// beside the gateway's.
+//
 // With -http2 it compares HTTP/2 with HTTP/1.1, beside Caddy, and handshakes
 // beside nginx; the load is h2load's.
 package main
@@ -40,6 +43,7 @@ var (
 	rounds      = flag.Int("rounds", 3, "measurements of each proxy, taken in turn; the median counts")
 	size        = flag.Int("size", 130, "response bytes")
 	lean        = flag.Bool("lean", false, "gateway without access log")
+	caching     = flag.Bool("cache", false, "answers come from each one's cache")
 )
 
 // A rival is one proxy to measure.
@@ -64,8 +68,13 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	origin := rival{"origin", []string{"nginx", "-c", "FILE", "-e", "stderr"}, "origin.conf", nginxConf(dir, "origin", originAddr,
-		fmt.Sprintf("location / { default_type text/plain; return 200 '%s'; }", strings.Repeat("x", *size)))}
+	location := fmt.Sprintf("location / { default_type text/plain; return 200 '%s'; }", strings.Repeat("x", *size))
+	if *caching {
+		if location, err = storable(dir); err != nil {
+			return err
+		}
+	}
+	origin := rival{"origin", []string{"nginx", "-c", "FILE", "-e", "stderr"}, "origin.conf", nginxConf(dir, "origin", originAddr, location)}
 	stop, _, err := start(dir, origin, originAddr)
 	if err != nil {
 		return fmt.Errorf("starting the origin: %w", err)
@@ -76,6 +85,9 @@ func run() error {
 	}
 	results := map[string][]result{}
 	rivals := installed(dir)
+	if *caching {
+		rivals = caches(dir)
+	}
 	for range *rounds {
 		for _, r := range rivals {
 			one, err := measure(dir, r)

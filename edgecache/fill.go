@@ -23,6 +23,8 @@ type Fill struct {
 	data     []byte // append only: who has a piece of it may read on
 	ended    bool   // all of the content is here, or err says why not
 	storing  bool
+	put      func(*Entry) // stores what is whole
+	stored   bool         // that has been done
 	reserved int64
 	limit    int64         // bytes up to which the content is stored
 	wake     chan struct{} // closed at progress; nil: nobody waits
@@ -132,9 +134,10 @@ func (f *Fill) decide(outcome Outcome, e *Entry, err error) {
 }
 
 // Keep is for a response that will be stored: e is all but its content, of which
-// at most limit bytes are stored. It is not ok where there is no memory for it;
-// the fetch then is to be released.
-func (f *Fill) Keep(e *Entry, limit int64) bool {
+// at most limit bytes are stored. The whole is given to put, before anybody can
+// know that he has all of it: who then asks again finds it stored. It is not ok
+// where there is no memory for it; the fetch then is to be released.
+func (f *Fill) Keep(e *Entry, limit int64, put func(*Entry)) bool {
 	room := e.Length
 	if room < 0 {
 		room = min(16<<10, limit)
@@ -142,7 +145,7 @@ func (f *Fill) Keep(e *Entry, limit int64) bool {
 	if !f.cache.Reserve(room) {
 		return false
 	}
-	f.storing, f.reserved, f.limit = true, room, limit
+	f.storing, f.reserved, f.limit, f.put = true, room, limit, put
 	f.data = make([]byte, 0, room)
 	f.readers = make(map[*Reader]struct{})
 	f.decide(Streaming, e, nil)
@@ -203,8 +206,25 @@ func (f *Fill) Write(b []byte) (int, error) {
 		}
 	}
 	f.data = append(f.data, b...)
+	if f.storing && f.entry.Length >= 0 && int64(len(f.data)) == f.entry.Length {
+		f.store()
+	}
 	f.wakeAll()
 	return len(b), nil
+}
+
+// store stores what is whole, with mu held, but not while it does.
+func (f *Fill) store() {
+	if f.stored {
+		return
+	}
+	f.stored = true
+	one := *f.entry
+	one.Body, one.Length, one.Purges = trimmed(f.data), int64(len(f.data)), f.Purges
+	f.mu.Unlock()
+	f.put(&one)
+	f.leave()
+	f.mu.Lock()
 }
 
 // grow reserves what b more bytes need.
@@ -271,26 +291,21 @@ func (f *Fill) Storing() bool {
 	return f.storing
 }
 
-// Finish ends a content. Without an error and within its limits the entry is
-// given to put, before anybody can know that he has all of it, so that who asks
-// again finds it stored. It reports whether it was.
-func (f *Fill) Finish(err error, put func(*Entry)) (stored bool) {
+// Finish ends a content, and reports whether it was stored: without an error and
+// within its limits.
+func (f *Fill) Finish(err error) (stored bool) {
 	f.mu.Lock()
-	e, size := f.entry, f.base+int64(len(f.data))
-	if err == nil && e.Length >= 0 && size != e.Length {
+	if size := f.base + int64(len(f.data)); err == nil && f.entry.Length >= 0 && size != f.entry.Length {
 		err = io.ErrUnexpectedEOF
 	}
-	if stored = err == nil && f.storing; stored {
-		one := *e
-		one.Body, one.Length, one.Purges = trimmed(f.data), size, f.Purges
-		f.mu.Unlock()
-		put(&one)
-		f.mu.Lock()
+	if err == nil && f.storing {
+		f.store()
 	}
 	f.ended, f.err = true, err
 	f.cache.Return(f.reserved)
 	f.reserved = 0
 	f.wakeAll()
+	stored = f.stored
 	f.mu.Unlock()
 	f.leave()
 	return stored

@@ -134,14 +134,12 @@ func (b *teeBody) Read(p []byte) (int, error) {
 	if !b.over {
 		b.keep(p[:n])
 	}
-	if err == io.EOF && !b.over {
-		b.over = true
-		if b.length < 0 || b.length == int64(len(b.data)) {
-			b.whole(b.data)
-		}
-	} else if err != nil {
-		b.over = true
+	// Of a known length the last byte is the end: who has it may ask again.
+	end := err == io.EOF && b.length < 0 || b.length >= 0 && int64(len(b.data)) == b.length
+	if end && !b.over {
+		b.whole(b.data)
 	}
+	b.over = b.over || end || err != nil
 	return n, err
 }
 

@@ -233,7 +233,7 @@ func (p *Proxy) pump(fill *edgecache.Fill, t *fetching, res *edgecache.Response)
 		e.Purges = t.purges
 		e.SetHead(res)
 	}
-	if e == nil || !fill.Keep(e, t.rules.MaxObject) {
+	if e == nil || !fill.Keep(e, t.rules.MaxObject, func(e *edgecache.Entry) { c.Put(&t.request, e) }) {
 		c.Pass(&t.request, res.Status >= 500, res.ReceivedAt)
 		fill.Release(borrowed{f})
 		return
@@ -242,7 +242,7 @@ func (p *Proxy) pump(fill *edgecache.Fill, t *fetching, res *edgecache.Response)
 	if f.Response.Body != nil {
 		_, err = copyBody(fill, f.Response.Body)
 	}
-	stored := fill.Finish(err, func(e *edgecache.Entry) { c.Put(&t.request, e) })
+	stored := fill.Finish(err)
 	if !stored && err == nil { // it was too large
 		c.Pass(&t.request, false, time.Now())
 	}

@@ -49,7 +49,6 @@ func TestCachePoisoning(t *testing.T) {
 		"parameter cloaking":     {"/x?a=1;evil=1", "", nil},
 		"fragment in the query":  {"/x?%23evil", "", nil},
 		"port in Host":           {"/x", "", []string{"!example.com:8081evil"}},
-		"range":                  {"/x", "", []string{"Range: bytes=0-1", "X-evil: 1"}},
 		"encoded question mark":  {"/x%3Fevil", "", nil},
 		"Host of another case":   {"/x", "", []string{"!EXAMPLE.com"}},
 	} {
@@ -106,7 +105,7 @@ func TestCacheDeception(t *testing.T) {
 				t.Fatalf("the victim got %q", a.body)
 			}
 			for range 2 {
-				if a := demand(t, addr, "GET", c.target); strings.Contains(a.body+a.Header.Get("Set-Cookie"), "victim") {
+				if a := demand(t, addr, "GET", c.target); strings.Contains(a.body, "victim") || a.cacheStatus() == "hit" {
 					t.Errorf("somebody else got %q, %s", a.body, a.Header)
 				}
 			}

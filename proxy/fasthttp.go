@@ -252,6 +252,9 @@ func (p *Proxy) send(ctx *fasthttp.RequestCtx, x *Exchange) {
 		p.hijack(ctx, x, x.sendUntilClose)
 		return
 	}
+	if p.sendAtOnce(ctx, x) {
+		return
+	}
 	ctx.Response.SetStatusCode(r.Status)
 	x.putFields(&ctx.Response.Header)
 	if x.closeAfter {
