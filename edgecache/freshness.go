@@ -56,7 +56,7 @@ func (r *Rules) lifetime(status int, f *facts, received time.Time) (seconds int6
 		seconds, why, explicit = wholeSeconds(f.expires.Sub(from)), byExpires, true
 	case r.DefaultTTL > 0 && defaultable(status):
 		seconds, why = wholeSeconds(r.DefaultTTL), byDefault
-	case r.DefaultTTL == 0 && (heuristic(status) || c.Public):
+	case r.DefaultTTL == 0 && !f.modified.IsZero() && (heuristic(status) || c.Public):
 		seconds, why = r.estimate(f, received), byHeuristic
 	}
 	if f.targeted && explicit {
@@ -73,9 +73,6 @@ func (r *Rules) lifetime(status int, f *facts, received time.Time) (seconds int6
 
 // estimate is a share of the age that the content had (RFC 9111, section 4.2.2).
 func (r *Rules) estimate(f *facts, received time.Time) int64 {
-	if f.modified.IsZero() || r.Heuristic <= 0 {
-		return 0
-	}
 	from := received
 	if f.hasDate {
 		from = f.date

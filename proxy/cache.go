@@ -112,7 +112,7 @@ func (p *Proxy) asks(x *Exchange, rules *edgecache.Rules) bool {
 		return false
 	}
 	q.Fields = cacheFields(r.Fields)
-	q.Identified = r.cert != nil
+	q.Identified = r.cert != nil || x.identified
 	q.Read()
 	if q.Bypass() != "" {
 		u.status = "; fwd=request"
@@ -201,8 +201,8 @@ func (p *Proxy) through(x *Exchange, rules *edgecache.Rules) error {
 				return nil
 			}
 		case edgecache.Aging:
-			p.revalidate(x, rules, found.Entry)
 			if x.serveEntry(found.Entry, nil, cacheStale, now) {
+				p.revalidate(x, rules, found.Entry)
 				return nil
 			}
 		}

@@ -179,7 +179,7 @@ func (x *Exchange) postFor(rules *edgecache.Rules) *fetching {
 	}
 	t := &fetching{rules: rules, purges: x.gen.cache.Sequence()}
 	q := &u.request
-	*q = edgecache.Request{Method: "GET", Fields: cacheFields(r.Fields), Identified: r.cert != nil}
+	*q = edgecache.Request{Method: "GET", Fields: cacheFields(r.Fields), Identified: r.cert != nil || x.identified}
 	q.Read()
 	if q.HasRange() {
 		return nil

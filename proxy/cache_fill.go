@@ -105,7 +105,9 @@ func (x *Exchange) drop() {
 // lead begins the fetch of a fill, for x and all who follow it.
 func (p *Proxy) lead(x *Exchange, rules *edgecache.Rules, fill *edgecache.Fill, found edgecache.Found) *fetching {
 	t := p.fetchFor(x, rules, false)
-	t.stale, t.doubted = found.Entry, found.State == edgecache.Doubtful
+	if e := found.Entry; e != nil && (e.Complete() || x.cached.request.HasRange()) { // else it would not do, still valid
+		t.stale, t.doubted = e, found.State == edgecache.Doubtful
+	}
 	if x.Request.interim != nil {
 		t.interims = make(chan interim, maxInterims)
 		t.x.Request.interim = func(status int, fields []Field) {

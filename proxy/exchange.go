@@ -192,6 +192,7 @@ type Exchange struct {
 	watch      *contextWatch // of an exchange over net/http's face
 	mirrorOf   *mirrorCopy
 	cached     cacheUse
+	identified bool      // the backend is told who the client is, by fields that are not his
 	inner      *Exchange // under mu: the fetch whose response this one's is
 	forCache   bool      // this is such a fetch
 	cookie     string    // of a fetch: what keeps the client at its target

@@ -69,7 +69,7 @@ func (x *Exchange) recycle() {
 	x.gen, x.route, x.probe, x.conn, x.watch, x.mirrorOf = nil, nil, routing.Request{}, nil, nil, nil
 	x.backend, x.target, x.host, x.problem, x.forward, x.id, x.err = "", "", "", "", nil, nil, nil
 	x.deadline, x.end, x.start = time.Time{}, time.Time{}, time.Time{}
-	x.left = false
+	x.left, x.identified = false, false
 	x.dotted, x.closeAfter, x.counted, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0, 0
 	x.requestIn, x.memory, x.stream = requestBody{}, memoryBody{}, responseStream{}
 	x.replay.Reset(nil)
