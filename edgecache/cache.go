@@ -246,6 +246,9 @@ func (c *Cache) Revalidate() (done func(), ok bool) {
 	}
 }
 
+// HasSecond reports whether there is a second level.
+func (c *Cache) HasSecond() bool { return c.second != nil }
+
 // FromSecond looks a request up in the second level, and keeps what is there.
 func (c *Cache) FromSecond(ctx context.Context, r *Request, rules *Rules, now time.Time) (f Found) {
 	if c.second == nil {
@@ -277,8 +280,8 @@ func (c *Cache) Purge(p Purge) error {
 // Stats is what the store holds.
 func (c *Cache) Stats() StoreStats { return c.store.Stats() }
 
-// reserve takes n bytes for a content that is under way.
-func (c *Cache) reserve(n int64) bool {
+// Reserve takes n bytes for a content that is under way; Return gives them back.
+func (c *Cache) Reserve(n int64) bool {
 	if c.underway.Add(n) <= c.most {
 		return true
 	}
@@ -286,4 +289,5 @@ func (c *Cache) reserve(n int64) bool {
 	return false
 }
 
-func (c *Cache) release(n int64) { c.underway.Add(-n) }
+// Return gives back what Reserve took.
+func (c *Cache) Return(n int64) { c.underway.Add(-n) }

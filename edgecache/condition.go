@@ -102,9 +102,9 @@ func (e *Entry) RangeApplies(r *Request) bool {
 	return date != "" && r.ifRange == date
 }
 
-// conditions appends the fields by which e is validated (RFC 9111, section
+// Conditions appends the fields by which e is validated (RFC 9111, section
 // 4.3.1).
-func (e *Entry) conditions(fields []Field) []Field {
+func (e *Entry) Conditions(fields []Field) []Field {
 	if text, ok := e.Lookup("ETag"); ok {
 		if tag := entityTag(text); tag != "" {
 			fields = append(fields, Field{[]byte("If-None-Match"), []byte(tag)})

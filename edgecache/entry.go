@@ -156,6 +156,16 @@ func (e *Entry) Lookup(name string) (string, bool) {
 	return "", false
 }
 
+// AppendFields appends all fields in order. They are the entry's memory.
+func (e *Entry) AppendFields(fields []Field) []Field {
+	for head := e.Head; len(head) > 0; {
+		var f Field
+		f.Name, f.Value, head = cutField(head)
+		fields = append(fields, f)
+	}
+	return fields
+}
+
 // cutField takes the first line of a head as Entry.Head has it.
 func cutField(head []byte) (name, value, rest []byte) {
 	colon := 0

@@ -17,7 +17,7 @@ type Fill struct {
 	mu       sync.Mutex
 	decided  bool
 	outcome  Outcome
-	entry    *Entry // its content still to come, unless outcome is Stored
+	entry    *Entry // its content still to come, if outcome is Streaming
 	err      error
 	base     int64  // bytes of the content that are gone from data
 	data     []byte // append only: who has a piece of it may read on
@@ -39,8 +39,12 @@ type Outcome uint8
 const (
 	// Streaming: the response will be stored; its content is arriving.
 	Streaming Outcome = iota + 1
-	// Stored: Entry is whole.
-	Stored
+	// Validated: what was stored still holds, as Entry has it.
+	Validated
+	// FromShared: Entry is from the second level.
+	FromShared
+	// Spared: the origin failed, and Entry, which is stale, is there for that.
+	Spared
 	// Released: it cannot be stored, everybody fetches for himself.
 	Released
 	// Failed: there was no response.
@@ -75,6 +79,9 @@ func (f *Fill) admits(r *Request) bool {
 	if f.decided && (f.entry == nil || f.entry.Vary != "" && !f.entry.selected(r.Fields, nil)) {
 		return false
 	}
+	if f.cache.Sequence() != f.Purges && (!f.decided || f.cache.purger.Verdict(&Resource{Text: string(r.Text)}, f.entry) != Valid) {
+		return false // it was asked for before something was purged
+	}
 	f.waiting++
 	return true
 }
@@ -97,18 +104,10 @@ func (f *Fill) leave() {
 	s.mu.Unlock()
 }
 
-// Wait returns when it is known what becomes of f, or false when done is closed
-// first.
-func (f *Fill) Wait(done <-chan struct{}) bool {
-	select {
-	case <-f.ready:
-		return true
-	case <-done:
-		return false
-	}
-}
+// Ready is closed when it is known what becomes of f.
+func (f *Fill) Ready() <-chan struct{} { return f.ready }
 
-// Result is what became of f, after Wait. The entry is for requests that select
+// Result is what became of f, once it is ready. The entry is for requests that select
 // it; err is for Failed.
 func (f *Fill) Result() (Outcome, *Entry, error) {
 	f.mu.Lock()
@@ -140,7 +139,7 @@ func (f *Fill) Keep(e *Entry, limit int64) bool {
 	if room < 0 {
 		room = min(16<<10, limit)
 	}
-	if !f.cache.reserve(room) {
+	if !f.cache.Reserve(room) {
 		return false
 	}
 	f.storing, f.reserved, f.limit = true, room, limit
@@ -150,9 +149,8 @@ func (f *Fill) Keep(e *Entry, limit int64) bool {
 	return true
 }
 
-// Stored is for an entry that is whole: a response that was validated, or came
-// from the second level.
-func (f *Fill) Stored(e *Entry) { f.decide(Stored, e, nil) }
+// Stands is for an entry that is whole; how is Validated, FromShared or Spared.
+func (f *Fill) Stands(e *Entry, how Outcome) { f.decide(how, e, nil) }
 
 // Fail is for a fetch without a response.
 func (f *Fill) Fail(err error) { f.decide(Failed, nil, err) }
@@ -179,6 +177,13 @@ func (f *Fill) Take() io.Closer {
 	lent := f.lent
 	f.lent, f.left = nil, true
 	return lent
+}
+
+// Abandon is the leader's, who leaves before he could Take.
+func (f *Fill) Abandon() {
+	if lent := f.Take(); lent != nil {
+		_ = lent.Close()
+	}
 }
 
 // Write takes a piece of the content. It waits while the response is not stored
@@ -209,7 +214,7 @@ func (f *Fill) grow(n int) bool {
 		return true
 	}
 	to := min(int64(max(2*cap(f.data), need)), f.limit)
-	if !f.cache.reserve(to - f.reserved) {
+	if !f.cache.Reserve(to - f.reserved) {
 		return false
 	}
 	f.reserved = to
@@ -222,7 +227,7 @@ func (f *Fill) grow(n int) bool {
 // overflow goes on without storing. Join takes the locks the other way round.
 func (f *Fill) overflow() {
 	f.storing = false
-	f.cache.release(f.reserved)
+	f.cache.Return(f.reserved)
 	f.reserved = 0
 	f.mu.Unlock()
 	f.leave()
@@ -266,32 +271,30 @@ func (f *Fill) Storing() bool {
 	return f.storing
 }
 
-// Finish ends a content. Without an error and within its limits, the entry is
-// returned, to be stored.
-func (f *Fill) Finish(err error) *Entry {
+// Finish ends a content. Without an error and within its limits the entry is
+// given to put, before anybody can know that he has all of it, so that who asks
+// again finds it stored. It reports whether it was.
+func (f *Fill) Finish(err error, put func(*Entry)) (stored bool) {
 	f.mu.Lock()
-	e := f.entry
-	size := f.base + int64(len(f.data))
+	e, size := f.entry, f.base+int64(len(f.data))
 	if err == nil && e.Length >= 0 && size != e.Length {
 		err = io.ErrUnexpectedEOF
 	}
-	f.ended, f.err = true, err
-	var whole *Entry
-	if err == nil && f.storing {
+	if stored = err == nil && f.storing; stored {
 		one := *e
 		one.Body, one.Length, one.Purges = trimmed(f.data), size, f.Purges
-		whole = &one
+		f.mu.Unlock()
+		put(&one)
+		f.mu.Lock()
 	}
-	f.cache.release(f.reserved)
+	f.ended, f.err = true, err
+	f.cache.Return(f.reserved)
 	f.reserved = 0
 	f.wakeAll()
 	f.mu.Unlock()
-	return whole
+	f.leave()
+	return stored
 }
-
-// Done lets new requests look for themselves: the entry is stored, or never will
-// be.
-func (f *Fill) Done() { f.leave() }
 
 func (f *Fill) wakeAll() {
 	if f.wake != nil {

@@ -30,6 +30,15 @@ func (r Reason) String() string {
 	return reasons[byNothing]
 }
 
+// Explicit reports whether the origin itself said how long e is fresh.
+func (e *Entry) Explicit() bool {
+	switch e.Reason {
+	case bySMaxAge, byMaxAge, byExpires, byTarget:
+		return true
+	}
+	return false
+}
+
 // lifetime is how long a response is fresh from when it was made, in seconds,
 // and what says so. explicit: the origin does (RFC 9111, section 4.2.1).
 func (r *Rules) lifetime(status int, f *facts, received time.Time) (seconds int64, why Reason, explicit bool) {

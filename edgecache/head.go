@@ -70,6 +70,16 @@ func appendField(b, name, value []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
+// SetHead has e keep the fields of the response that it was judged by.
+func (e *Entry) SetHead(res *Response) {
+	f := res.facts()
+	without := f.connection + "," + f.control.Fields
+	if res.Status == 206 {
+		without += ",Content-Range" // Parts have it
+	}
+	e.Head = headOf(res.Fields, without)
+}
+
 // merged is e's head with the fields of a later response in place of its own of
 // these names (RFC 9111, section 3.2): a 304's, a HEAD's or a part's. What belongs
 // to the content that e has, stays.
@@ -102,11 +112,4 @@ func (e *Entry) merged(fields []Field, without string) []byte {
 }
 
 // fieldsOf are the fields of a head.
-func fieldsOf(head []byte) (fields []Field) {
-	for len(head) > 0 {
-		var name, value []byte
-		name, value, head = cutField(head)
-		fields = append(fields, Field{name, value})
-	}
-	return fields
-}
+func fieldsOf(head []byte) []Field { return (&Entry{Head: head}).AppendFields(nil) }

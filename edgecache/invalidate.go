@@ -10,22 +10,21 @@ import (
 // Location and Content-Location where they are of the same origin (RFC 9111,
 // section 4.4), and of the groups that the answer names (RFC 9875, section 3).
 // unsafe methods are all that are not known to be safe.
-func (c *Cache) Invalidate(target string, status int, fields []Field) error {
+func (c *Cache) Invalidate(target string, status int, fields []Field) {
 	if c.purger == nil || status < 200 || status > 399 {
-		return nil
+		return
 	}
 	f := (&Response{Fields: fields}).facts()
 	origin := originOf(target)
-	faults := []error{c.Purge(Purge{Kind: PurgeURL, Value: target})}
+	c.purger.Invalidate(Purge{Kind: PurgeURL, Value: target})
 	for _, reference := range [...]string{f.location, f.contentLoc} {
 		if other := resolve(target, reference); other != "" && other != target && originOf(other) == origin {
-			faults = append(faults, c.Purge(Purge{Kind: PurgeURL, Value: other}))
+			c.purger.Invalidate(Purge{Kind: PurgeURL, Value: other})
 		}
 	}
 	for _, group := range f.groups {
-		faults = append(faults, c.Purge(Purge{Kind: PurgeTag, Value: group, Origin: origin}))
+		c.purger.Invalidate(Purge{Kind: PurgeTag, Value: group, Origin: origin})
 	}
-	return errors.Join(faults...)
 }
 
 // Names reports whether the Content-Location of a response is target itself, so

@@ -48,6 +48,25 @@ func (e *Entry) Describes(res *Response) bool {
 	return true
 }
 
+// Agrees reports whether the response to a HEAD is about what e holds (RFC 9111,
+// section 4.3.5): validators and length are the same where they are there.
+func (e *Entry) Agrees(res *Response) bool {
+	for i := range res.Fields {
+		name, value := res.Fields[i].Name, view(res.Fields[i].Value)
+		switch {
+		case equalFold(name, "Content-Length"):
+			if n, ok := position(value); ok && e.Length >= 0 && n != e.Length {
+				return false
+			}
+		case equalFold(name, "ETag"), equalFold(name, "Last-Modified"):
+			if have, ok := e.Lookup(view(name)); ok && have != value {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // A Span is a stretch of a content: from Start, and the length of the whole, -1
 // for unknown.
 type Span struct{ Start, Length, Whole int64 }

@@ -10,6 +10,8 @@ type Request struct {
 	// Text is what the key is made of, as Resource.Text has it.
 	Text []byte
 	Key  Key
+	// Identified: the origin is told who asks, by more than fields of the request.
+	Identified bool
 
 	control                       Directives
 	authorized, cookies           bool
@@ -20,9 +22,12 @@ type Request struct {
 	severalSince, severalIfRanges bool
 }
 
-// Read takes in the fields that count; Method and Fields are set before.
+// Read takes in the fields that count; Method, Fields and Identified are set
+// before.
 func (r *Request) Read() {
+	*r = Request{Method: r.Method, Fields: r.Fields, Text: r.Text, Key: r.Key, Identified: r.Identified}
 	r.control = newDirectives()
+	r.authorized = r.Identified
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch n := f.Name; len(n) {
@@ -97,8 +102,9 @@ func (r *Request) unkeyed(k *KeyRule) bool {
 	return r.cookies && len(k.Cookies) == 0 && !k.hasHeader("cookie")
 }
 
-// conditionFields are taken out of a request that is to bring the whole response.
-func conditionField(name []byte) bool {
+// IsCondition reports whether a field is taken out of a request that is to bring
+// the whole response.
+func IsCondition(name []byte) bool {
 	return len(name) > 3 && name[2] == '-' && (equalFold(name, "If-None-Match") || equalFold(name, "If-Modified-Since") || equalFold(name, "If-Range"))
 }
 

@@ -92,4 +92,6 @@ type Purger interface {
 	Verdict(r *Resource, e *Entry) Verdict
 	// Purge is in force here when it returns; err says that others may not have it.
 	Purge(Purge) error
+	// Invalidate is Purge for who cannot wait for others: they are told soon.
+	Invalidate(Purge)
 }

@@ -86,6 +86,7 @@ func (p *Proxy) begin(ctx *fasthttp.RequestCtx) *Exchange {
 		x.conn = conn
 	}
 	x.frame(ctx)
+	x.takeInterims(ctx)
 	if ok {
 		r.BodyAtHand = r.Body != nil && conn.BodyReceived()
 		conn.Attach(x)
@@ -242,7 +243,7 @@ func (p *Proxy) send(ctx *fasthttp.RequestCtx, x *Exchange) {
 	case r.Tunnel != nil:
 		p.hijack(ctx, x, x.runTunnel)
 		return
-	case r.Status == statusClientGone:
+	case x.left:
 		ctx.SetConnectionClose()
 		ctx.SetStatusCode(fasthttp.StatusBadGateway) // nobody is there to read it
 		p.finish(x)

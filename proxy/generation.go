@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/routing"
 )
@@ -30,8 +31,9 @@ type Generation struct {
 	trusted  []netip.Prefix
 	paths    routing.Paths
 	sampling AccessLog
-	tunnels  *atomic.Int64   // open now, of all generations
-	checker  *health.Checker // nil: no backend has active checks
+	tunnels  *atomic.Int64    // open now, of all generations
+	checker  *health.Checker  // nil: no backend has active checks
+	cache    *edgecache.Cache // nil: nothing is stored
 }
 
 type namedBackend struct {
@@ -53,6 +55,7 @@ type route struct {
 	responseEdit edit
 	timeout      time.Duration
 	maxBody      int64
+	cache        *edgecache.Rules // nil: nothing is stored
 	stats        *routeStats
 }
 
@@ -92,7 +95,7 @@ func (p *Proxy) Build(spec Spec) (*Generation, error) {
 	g := &Generation{
 		number: spec.Number, spec: spec, trusted: spec.TrustedProxies, paths: spec.Paths,
 		backends: make(map[string]*namedBackend, len(spec.Backends)), sampling: spec.AccessLog,
-		tunnels: &p.stats.tunnels,
+		tunnels: &p.stats.tunnels, cache: spec.Cache,
 	}
 	b := builder{p: p, g: g}
 	b.backends(spec.Backends)
@@ -326,6 +329,11 @@ func (b *builder) route(path string, spec *Route) *route {
 	}
 	if r.responseEdit, err = newEdit(spec.ResponseHeaders); err != nil {
 		b.fault(path+".response_headers", err)
+	}
+	if c := spec.Cache; c != nil && !c.off {
+		if r.cache, err = c.rules(r.name); err != nil {
+			b.fault(path+".cache", err)
+		}
 	}
 	r.stats = b.p.stats.route(r.name)
 	return r

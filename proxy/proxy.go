@@ -51,6 +51,7 @@ type Proxy struct {
 	swapped   chan struct{} // there is a generation that Run has not seen
 	certs     clientCerts
 	mirrors   chan struct{} // one token for each mirrored exchange under way
+	fetches   fetches
 }
 
 // New returns a Proxy that answers 503 until a generation is swapped in. It
@@ -84,6 +85,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.attend(ctx) })
 	err := p.access.run(ctx)
+	p.fetches.end()
 	wg.Wait()
 	return err
 }
@@ -135,7 +137,11 @@ func (p *Proxy) walk(x *Exchange) {
 		p.answer(x, err)
 		return
 	}
-	if err := p.fetch(x); err != nil {
+	if x.Response.Status != 0 { // it was for the gateway itself
+		p.respond(x)
+		return
+	}
+	if err := p.obtain(x); err != nil {
 		p.answer(x, err)
 		return
 	}
@@ -149,7 +155,11 @@ func (p *Proxy) decide(x *Exchange) error {
 		return &Problem{Status: 503, Detail: "the gateway is starting", RetryAfter: time.Second}
 	}
 	x.identify()
-	if err := x.match(); err != nil {
+	err := x.match()
+	if x.asksPurge() {
+		return p.purge(x)
+	}
+	if err != nil {
 		return err
 	}
 	return x.admit()
@@ -259,6 +269,7 @@ func (p *Proxy) respond(x *Exchange) {
 	if x.route != nil {
 		x.route.responseEdit.apply(&x.Response.Header)
 	}
+	x.cacheStatus()
 	h := &x.Response.Header
 	h.Set("X-Request-Id", view(x.id))
 	if _, ok := h.Lookup("Date"); !ok {
@@ -295,6 +306,7 @@ func (p *Proxy) answer(x *Exchange, err error) {
 	}
 	x.discardResponse()
 	problem.write(x)
+	x.left = x.Response.Status == statusClientGone // which a target may send as well
 	p.respond(x)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -41,9 +42,10 @@ func readSource(path string) (source, error) {
 // A setup is one version of the configuration, understood and built. Nothing
 // of it runs yet.
 type setup struct {
-	file  *File
-	doc   *config.Document
-	gen   *proxy.Generation
+	file *File
+	doc  *config.Document
+	gen  *proxy.Generation
+	links
 	token string // of the admin listener
 	shown any    // the file without its secrets
 
@@ -51,17 +53,27 @@ type setup struct {
 	warnings    []string       // about what is served all the same
 }
 
+// links are what outlives a reload that does not change its settings; nil: none.
+type links struct {
+	redis *redisLink
+	cache *cacheLink
+	log   *slog.Logger // nil: nobody is told
+}
+
 // build makes everything that src describes and starts nothing. The error holds
-// every fault of src. Whoever does not swap the generation in closes it.
-func build(px *proxy.Proxy, src source, env func(string) (string, bool), number uint64) (*setup, error) {
+// every fault of src. running is what is in use now. Whoever does not swap the
+// setup in drops it.
+func build(px *proxy.Proxy, src source, env func(string) (string, bool), number uint64, running links) (*setup, error) {
 	doc, err := config.Parse(src.name, src.data, env)
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{file: defaults(), doc: doc}
+	s := &setup{file: defaults(), doc: doc, links: links{log: running.log}}
 	doc.Decode(s.file)
 	s.checkListeners()
 	s.checkAdmin()
+	s.redis = s.linkRedis(running.redis)
+	s.cache = s.linkCache(running.cache)
 	gen, err := px.Build(s.spec(number))
 	for _, fault := range specFaults(err) {
 		doc.Fault(fault.Path, fault.Err)
@@ -70,10 +82,18 @@ func build(px *proxy.Proxy, src source, env func(string) (string, bool), number 
 		if gen != nil {
 			gen.Close()
 		}
+		s.release(running.redis)
 		return nil, err
 	}
 	s.gen, s.shown = gen, redacted(doc)
 	return s, nil
+}
+
+// drop lets go of a setup that is not served; running is what is in use all the
+// same.
+func (s *setup) drop(running links) {
+	s.gen.Close()
+	s.release(running.redis)
 }
 
 // spec is what the proxy is told of the file.
@@ -86,6 +106,20 @@ func (s *setup) spec(number uint64) proxy.Spec {
 		MaxBodyBytes: f.Server.MaxBodyBytes,
 		Number:       number,
 		AccessLog:    f.AccessLog,
+	}
+	if s.redis != nil {
+		spec.Redis = s.redis.UniversalClient
+	}
+	if s.cache != nil {
+		spec.Cache = s.cache.cache
+	}
+	for i, text := range f.Cache.PurgeFrom {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			s.doc.Fault(config.Join("cache.purge_from", i), err)
+			continue
+		}
+		spec.Purgers = append(spec.Purgers, prefix)
 	}
 	for i, text := range f.TrustedProxies {
 		prefix, err := parsePrefix(text)
