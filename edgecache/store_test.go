@@ -97,6 +97,10 @@ func sameEntry(got, want *Entry) error {
 // TestMemoryIsBounded puts, replaces, reads and deletes at random: what is found
 // is what was put last, and at no time is more used than may be.
 func TestMemoryIsBounded(t *testing.T) {
+	most := 6000
+	if raceEnabled {
+		most = 1000
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		m, err := NewMemory(rapid.Int64Range(minCapacity, 4<<20).Draw(t, "capacity"))
 		if err != nil {
@@ -107,7 +111,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		last := map[int]byte{}
 		size := sizes.Draw(t, "size")
 		keys := rapid.IntRange(1, 3000).Draw(t, "keys")
-		for step := range rapid.IntRange(1, 6000).Draw(t, "steps") {
+		for step := range rapid.IntRange(1, most).Draw(t, "steps") {
 			n := int(float64(keys) * random.Float64() * random.Float64())
 			switch random.IntN(10) {
 			case 0:
@@ -183,13 +187,13 @@ func checkAccounts(t interface{ Fatalf(string, ...any) }, m *Memory) {
 // TestMemoryAtOnce has readers and writers meet; every body is of one put, also
 // while its segment goes.
 func TestMemoryAtOnce(t *testing.T) {
-	m := newTestMemory(t, 2<<20)
+	m := newTestMemory(t, minCapacity)
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(7, uint64(g)))
-			for step := range 8000 {
-				n := int(4000 * random.Float64() * random.Float64())
+			for step := range 3000 {
+				n := int(2000 * random.Float64() * random.Float64())
 				if step%3 == 0 {
 					put(m, n, storeResource(n, random.IntN(3000), byte(step)))
 					continue
@@ -219,6 +223,9 @@ func TestMemoryAtOnce(t *testing.T) {
 // TestMemoryTakesLargeResources: one of 8 MiB in 256 MiB is let in, takes little
 // with it at first sight, and stays once it is asked for.
 func TestMemoryTakesLargeResources(t *testing.T) {
+	if raceEnabled {
+		t.Skip("nothing is at once here, and it takes long")
+	}
 	m := newTestMemory(t, 256<<20)
 	for n := 0; m.Stats().Evicted == 0; n++ {
 		put(m, n, storeResource(n, 16<<10, 1))
@@ -251,6 +258,9 @@ func TestMemoryTakesLargeResources(t *testing.T) {
 // TestMemoryResistsScans: what is used stays while ten times the capacity
 // passes through.
 func TestMemoryResistsScans(t *testing.T) {
+	if raceEnabled {
+		t.Skip("nothing is at once here, and it takes long")
+	}
 	m := newTestMemory(t, 8<<20)
 	const hot = 2000
 	for n := range hot {
@@ -276,6 +286,9 @@ func TestMemoryResistsScans(t *testing.T) {
 // TestMemoryReusesHoles: the same keys put again and again take no room from
 // others.
 func TestMemoryReusesHoles(t *testing.T) {
+	if raceEnabled {
+		t.Skip("nothing is at once here, and it takes long")
+	}
 	m := newTestMemory(t, 8<<20)
 	const others = 2000
 	for n := range others {
