@@ -205,22 +205,23 @@ func (f *Fill) Write(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	f.data = append(f.data, b...)
-	if f.storing && f.entry.Length >= 0 && int64(len(f.data)) == f.entry.Length {
-		f.store()
+	data := append(f.data, b...) // which no reader sees yet
+	if f.storing && f.entry.Length >= 0 && int64(len(data)) == f.entry.Length {
+		f.store(data)
 	}
+	f.data = data
 	f.wakeAll()
 	return len(b), nil
 }
 
-// store stores what is whole, with mu held, but not while it does.
-func (f *Fill) store() {
+// store stores data, which is whole; mu is held, but not while it does.
+func (f *Fill) store(data []byte) {
 	if f.stored {
 		return
 	}
 	f.stored = true
 	one := *f.entry
-	one.Body, one.Length, one.Purges = trimmed(f.data), int64(len(f.data)), f.Purges
+	one.Body, one.Length, one.Purges = trimmed(data), int64(len(data)), f.Purges
 	f.mu.Unlock()
 	f.put(&one)
 	f.leave()
@@ -299,7 +300,7 @@ func (f *Fill) Finish(err error) (stored bool) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil && f.storing {
-		f.store()
+		f.store(f.data)
 	}
 	f.ended, f.err = true, err
 	f.cache.Return(f.reserved)

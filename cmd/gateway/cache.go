@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -53,6 +54,7 @@ type cacheLink struct {
 	settings string
 	redis    *redisLink
 	stop     context.CancelFunc // of what runs for it; nil: nothing does yet
+	paced    chan struct{}      // closed when the collector is left alone again
 }
 
 // linkCache returns the cache that the file asks for: running, where it is that,
@@ -117,7 +119,8 @@ func (l *cacheLink) open(s *setup) (err error) {
 func (g *gateway) runCache(old, next *setup) {
 	if l := next.cache; l != nil && l.stop == nil {
 		ctx, stop := context.WithCancel(g.life)
-		l.stop = stop
+		l.stop, l.paced = stop, make(chan struct{})
+		g.wg.Go(func() { l.pace(ctx, old) })
 		g.wg.Go(func() { _ = l.purges.Run(ctx) }) // it ends with ctx
 		if l.shared != nil {
 			g.wg.Go(func() { _ = l.shared.Run(ctx) }) // likewise
@@ -125,6 +128,18 @@ func (g *gateway) runCache(old, next *setup) {
 	}
 	if old != nil && old.cache != nil && old.cache != next.cache {
 		old.cache.stop()
+	}
+}
+
+// pace has the garbage collector take no notice of what is stored, once it is
+// no longer paced for the cache before.
+func (l *cacheLink) pace(ctx context.Context, old *setup) {
+	defer close(l.paced)
+	if old != nil && old.cache != nil {
+		<-old.cache.paced
+	}
+	if os.Getenv("GOGC") == "" {
+		_ = edgecache.NewPacer(l.store).Run(ctx) // it ends with ctx
 	}
 }
 
