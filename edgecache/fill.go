@@ -155,8 +155,18 @@ func (f *Fill) Keep(e *Entry, limit int64, put func(*Entry)) bool {
 // Stands is for an entry that is whole; how is Validated, FromShared or Spared.
 func (f *Fill) Stands(e *Entry, how Outcome) { f.decide(how, e, nil) }
 
-// Fail is for a fetch without a response.
-func (f *Fill) Fail(err error) { f.decide(Failed, nil, err) }
+// Fail is for a fetch without a response, or one that broke in the midst of it.
+func (f *Fill) Fail(err error) {
+	f.mu.Lock()
+	decided, streaming := f.decided, f.outcome == Streaming && !f.ended
+	f.mu.Unlock()
+	switch {
+	case !decided:
+		f.decide(Failed, nil, err)
+	case streaming:
+		f.Finish(err)
+	}
+}
 
 // Release is for a response that will not be stored. It is lent to the leader,
 // or closed where he has left.
