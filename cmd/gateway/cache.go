@@ -128,6 +128,15 @@ func (g *gateway) runCache(old, next *setup) {
 	}
 }
 
+// cached is how many bytes the cache holds.
+func (g *gateway) cached() int64 {
+	s := g.current.Load()
+	if s == nil || s.cache == nil {
+		return 0
+	}
+	return s.cache.store.Stats().Bytes
+}
+
 // A purgeOrder is the body of POST /api/cache/purge: one of URL, Prefix, Host, Tag
 // and All.
 type purgeOrder struct {
