@@ -126,7 +126,7 @@ type Reason uint8
 
 // same reports whether two entries are one stored response, wherever they are.
 func (e *Entry) same(other *Entry) bool {
-	return e == other || e.RequestedAt == other.RequestedAt && e.ReceivedAt == other.ReceivedAt && e.Purges == other.Purges &&
+	return e == other || e.RequestedAt == other.RequestedAt && e.ReceivedAt == other.ReceivedAt &&
 		e.Length == other.Length && e.Vary == other.Vary && bytes.Equal(e.Head, other.Head)
 }
 

@@ -81,11 +81,19 @@ func (f *Fill) admits(r *Request) bool {
 	if f.decided && (f.entry == nil || f.entry.Vary != "" && !f.entry.selected(r.Fields, nil)) {
 		return false
 	}
-	if f.cache.Sequence() != f.Purges && (!f.decided || f.cache.purger.Verdict(&Resource{Text: string(r.Text)}, f.entry) != Valid) {
-		return false // it was asked for before something was purged
+	if f.cache.Sequence() != f.Purges && !f.spared(&Resource{Text: string(r.Text)}) {
+		return false // it was asked for before it was purged, or may have been
 	}
 	f.waiting++
 	return true
+}
+
+// spared reports whether what f brings has not been purged meanwhile.
+func (f *Fill) spared(r *Resource) bool {
+	if !f.decided {
+		return f.cache.purger.Spares(r, f.Purges)
+	}
+	return f.cache.purger.Verdict(r, f.entry) == Valid
 }
 
 // Leave tells that who joined either has its Reader or wants none.

@@ -132,6 +132,12 @@ func (p *Purges) Verdict(r *Resource, e *Entry) Verdict {
 	return verdict
 }
 
+// Spares reports whether no purge after that number can be of what is being
+// fetched for r, whatever tags it will have.
+func (p *Purges) Spares(r *Resource, after uint64) bool {
+	return p.Verdict(r, &Entry{Purges: after}) == Valid && !p.rules.last[ruleTag].after(after, false)
+}
+
 // Purge is in force here when it returns, and everywhere if err is nil;
 // otherwise it is ErrHeldHere.
 func (p *Purges) Purge(x Purge) error {

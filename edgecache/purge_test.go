@@ -149,6 +149,36 @@ func TestPurgeHoldsWhenItReturns(t *testing.T) {
 	wg.Wait()
 }
 
+// TestSpares is for fetches whose tags are not known yet.
+func TestSpares(t *testing.T) {
+	for _, c := range []struct {
+		purge Purge
+		want  bool
+	}{
+		{Purge{Kind: PurgeURL, Value: "http://a/x"}, false},
+		{Purge{Kind: PurgeURL, Value: "http://a/y"}, true},
+		{Purge{Kind: PurgeHost, Value: "b"}, true},
+		{Purge{Kind: PurgeTag, Value: "any"}, false},
+		{Purge{Kind: PurgeAll, Soft: true}, false},
+	} {
+		p := newTestPurges(t, nil)
+		r, after := &Resource{Text: "GET http://a/x"}, p.Sequence()
+		if !p.Spares(r, after) {
+			t.Fatal("nothing was purged")
+		}
+		p.Invalidate(c.purge)
+		if got := p.Spares(r, after); got != c.want {
+			t.Errorf("%+v: spares is %v", c.purge, got)
+		}
+	}
+	p := newTestPurges(t, nil)
+	after := p.Sequence()
+	p.distrust(&p.blind)
+	if p.Spares(&Resource{Text: "GET http://a/x"}, after) {
+		t.Error("a fetch from before a doubt is joined")
+	}
+}
+
 func TestVerdictAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

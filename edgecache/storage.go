@@ -90,6 +90,9 @@ type Purger interface {
 	// Verdict is for an entry of r with Purges as Sequence was when it was
 	// requested. It is on the way of every hit: no lock, no allocation.
 	Verdict(r *Resource, e *Entry) Verdict
+	// Spares reports whether no purge after that number can be of what is being
+	// fetched for r, whatever tags it will have.
+	Spares(r *Resource, after uint64) bool
 	// Purge is in force here when it returns; err says that others may not have it.
 	Purge(Purge) error
 	// Invalidate is Purge for who cannot wait for others: they are told soon.

@@ -1,6 +1,7 @@
 package edgecache
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -117,13 +118,13 @@ func million(t *testing.T, store string) (set func(int, *Resource), get func(int
 			func() int64 { return int64(c.WeightedSize()) }, func() {}
 	}
 	m := newTestMemory(t, capacity)
-	pacer := NewPacer(m)
+	pacer := NewPacer(func() int64 { return m.Stats().Bytes })
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	ctx := t.Context()
 	go func() { defer close(done); _ = pacer.Run(ctx) }()
 	return func(n int, r *Resource) { put(m, n, r) },
 		func(n int) bool { return m.Get(storeKey(n)) != nil },
-		func() int64 { return m.Stats().Bytes }, func() {}
+		func() int64 { return m.Stats().Bytes }, func() { cancel(); <-done }
 }
 
 func resident() int64 {

@@ -2,6 +2,7 @@ package edgecache
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -14,52 +15,50 @@ import (
 // nothing, so there is no reason to wait that long.
 //
 // It sets the process's GC percentage (what GOGC is for), so there is one in a
-// process, and none where somebody has set GOGC himself.
+// process, and it does nothing where somebody has set GOGC himself.
 type Pacer struct {
-	memory *Memory
+	held   func() int64
 	sample []metrics.Sample
 }
 
-// NewPacer is a pacer for a process with that cache.
-func NewPacer(m *Memory) *Pacer {
-	return &Pacer{memory: m, sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+// NewPacer is a pacer for a process whose caches hold that many bytes.
+func NewPacer(held func() int64) *Pacer {
+	return &Pacer{held: held, sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
 }
 
 const (
 	paceInterval = 250 * time.Millisecond
 	leastGarbage = 32 << 20 // bytes between two collections
+	usualPercent = 100
 )
 
 // Run adjusts the percentage until ctx is done, and puts it back then.
 func (p *Pacer) Run(ctx context.Context) error {
-	before := debug.SetGCPercent(100)
-	debug.SetGCPercent(before)
-	defer debug.SetGCPercent(before)
-	if before <= 0 {
-		<-ctx.Done() // it is off
+	if _, set := os.LookupEnv("GOGC"); set {
+		<-ctx.Done()
 		return nil
 	}
+	defer debug.SetGCPercent(usualPercent)
 	tick := time.NewTicker(paceInterval)
 	defer tick.Stop()
-	for now := before; ; {
+	for now := usualPercent; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 		metrics.Read(p.sample)
-		if want := p.percent(before, int64(p.sample[0].Value.Uint64())); want != now {
+		if want := percent(int64(p.sample[0].Value.Uint64()), p.held()); want != now {
 			debug.SetGCPercent(want)
 			now = want
 		}
 	}
 }
 
-// percent is what lets as much garbage be as there would be with the heap alone,
-// of which live bytes were alive after the last collection.
-func (p *Pacer) percent(gogc int, live int64) int {
-	held := p.memory.Stats().Bytes
+// percent is what allows for as much garbage as there would be without caches, if
+// live bytes were alive after the last collection and they hold that many.
+func percent(live, held int64) int {
 	others := max(0, live-held)
-	garbage := max(leastGarbage, others*int64(gogc)/100)
-	return int(max(2, min(int64(gogc), garbage*100/max(1, others+held))))
+	garbage := max(leastGarbage, others*usualPercent/100)
+	return int(max(2, min(usualPercent, garbage*100/max(1, others+held))))
 }

@@ -382,3 +382,23 @@ func TestUpdateSeesWhatIsThere(t *testing.T) {
 		t.Errorf("4000 changes at once left %v", r)
 	}
 }
+
+// TestPacerPercent: a cache of a gigabyte leaves the pace as it is without.
+func TestPacerPercent(t *testing.T) {
+	for _, c := range []struct {
+		live, held int64
+		want       int
+	}{
+		{10 << 20, 0, 100},          // the runtime has a least heap of its own
+		{100 << 20, 0, 100},         // no cache: as Go does
+		{1100 << 20, 1000 << 20, 9}, // 100 MiB of others
+		{1010 << 20, 1000 << 20, 3}, // 32 MiB at least
+		{900 << 20, 1000 << 20, 3},  // much of it has come since
+		{9 << 30, 9 << 30, 2},
+		{8 << 30, 4 << 30, 50},
+	} {
+		if got := percent(c.live, c.held); got != c.want {
+			t.Errorf("%d MiB alive, %d MiB held: %d %%, want %d", c.live>>20, c.held>>20, got, c.want)
+		}
+	}
+}

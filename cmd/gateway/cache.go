@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -54,7 +53,6 @@ type cacheLink struct {
 	settings string
 	redis    *redisLink
 	stop     context.CancelFunc // of what runs for it; nil: nothing does yet
-	paced    chan struct{}      // closed when the collector is left alone again
 }
 
 // linkCache returns the cache that the file asks for: running, where it is that,
@@ -119,8 +117,7 @@ func (l *cacheLink) open(s *setup) (err error) {
 func (g *gateway) runCache(old, next *setup) {
 	if l := next.cache; l != nil && l.stop == nil {
 		ctx, stop := context.WithCancel(g.life)
-		l.stop, l.paced = stop, make(chan struct{})
-		g.wg.Go(func() { l.pace(ctx, old) })
+		l.stop = stop
 		g.wg.Go(func() { _ = l.purges.Run(ctx) }) // it ends with ctx
 		if l.shared != nil {
 			g.wg.Go(func() { _ = l.shared.Run(ctx) }) // likewise
@@ -131,16 +128,13 @@ func (g *gateway) runCache(old, next *setup) {
 	}
 }
 
-// pace has the garbage collector take no notice of what is stored, once it is
-// no longer paced for the cache before.
-func (l *cacheLink) pace(ctx context.Context, old *setup) {
-	defer close(l.paced)
-	if old != nil && old.cache != nil {
-		<-old.cache.paced
+// cached is how many bytes the cache holds.
+func (g *gateway) cached() int64 {
+	s := g.current.Load()
+	if s == nil || s.cache == nil {
+		return 0
 	}
-	if os.Getenv("GOGC") == "" {
-		_ = edgecache.NewPacer(l.store).Run(ctx) // it ends with ctx
-	}
+	return s.cache.store.Stats().Bytes
 }
 
 // A purgeOrder is the body of POST /api/cache/purge: one of URL, Prefix, Host, Tag

@@ -12,6 +12,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/internal/listen"
 	"github.com/sluice-edge/sluice/proxy"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -154,6 +155,7 @@ func (g *gateway) start(ctx context.Context) error {
 	}
 	g.spawn("the access log", g.proxy.Run)
 	g.spawn("the transport", g.transport.Run)
+	g.spawn("the pace of collections", edgecache.NewPacer(g.cached).Run)
 	return nil
 }
 
