@@ -7,6 +7,9 @@
 //
 //	go build -o /tmp/gateway ./cmd/gateway && go -C bench run . -gateway /tmp/gateway
 //
+// With -cache all answers come from caches: HAProxy's, nginx's and Varnish's
+// beside the gateway's.
+//
 // With -http2 it compares HTTP/2 with HTTP/1.1, beside Caddy, and handshakes
 // beside nginx; the load is h2load's. With -limits it measures what rate limits
 // cost.
@@ -42,6 +45,7 @@ var (
 	size        = flag.Int("size", 130, "response bytes")
 	lean        = flag.Bool("lean", false, "nobody writes an access log; without it all do")
 	limits      = flag.Bool("limits", false, "measure what rate limits cost, local, leased and by a command for each request; needs redis-server")
+	caching     = flag.Bool("cache", false, "answers come from each one's cache")
 )
 
 // A rival is one proxy to measure.
@@ -66,8 +70,13 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	origin := rival{"origin", []string{"nginx", "-c", "FILE", "-e", "stderr"}, "origin.conf", nginxConf(dir, "origin", originAddr,
-		fmt.Sprintf("location / { default_type text/plain; return 200 '%s'; }", strings.Repeat("x", *size)))}
+	location := fmt.Sprintf("location / { default_type text/plain; return 200 '%s'; }", strings.Repeat("x", *size))
+	if *caching {
+		if location, err = storable(dir); err != nil {
+			return err
+		}
+	}
+	origin := rival{"origin", []string{"nginx", "-c", "FILE", "-e", "stderr"}, "origin.conf", nginxConf(dir, "origin", originAddr, location)}
 	stop, _, err := start(dir, origin, originAddr)
 	if err != nil {
 		return fmt.Errorf("starting the origin: %w", err)
@@ -81,6 +90,9 @@ func run() error {
 	}
 	results := map[string][]result{}
 	rivals := installed(dir)
+	if *caching {
+		rivals = caches(dir)
+	}
 	for range *rounds {
 		for _, r := range rivals {
 			one, err := measure(dir, r)
@@ -160,7 +172,7 @@ func sluiceConf() string {
 // start runs a server until it accepts connections at addr.
 func start(dir string, r rival, addr string) (stop func(), pid int, err error) {
 	file := filepath.Join(dir, r.file)
-	if err := os.WriteFile(file, []byte(r.text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(r.text), 0o644); err != nil {
 		return nil, 0, err
 	}
 	args := slices.Clone(r.args)

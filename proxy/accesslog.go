@@ -132,6 +132,9 @@ func appendLine(b []byte, x *Exchange, status int, took time.Duration) []byte {
 		b = append(b, `,"attempts":`...)
 		b = strconv.AppendInt(b, int64(x.attempts), 10)
 	}
+	if x.cached.result != cacheUnused {
+		b = appendPair(b, "cache", cacheResultNames[x.cached.result])
+	}
 	if agent, ok := r.Lookup("User-Agent"); ok {
 		b = appendPair(b, "user_agent", agent)
 	}

@@ -47,6 +47,9 @@ type Request struct {
 	BodyAtHand bool
 	// interrupt makes a Body.Read that blocks return; nil where nothing can.
 	interrupt func()
+	// interim passes an interim response on; nil where the client takes none. What
+	// it is given is gone when it returns.
+	interim func(status int, fields []Field)
 	// Trailer gives the trailer fields after Body's end; nil where there are none.
 	Trailer func() []Field
 	// Upgrade is the protocol that the client asks to switch to; empty for none.
@@ -170,6 +173,7 @@ type Exchange struct {
 	err        error     // what went wrong, for the log
 	problem    string    // its Proxy-Status error type
 	dotted     bool      // dot segments were taken out of the path
+	left       bool      // the client has gone: nobody is to be answered
 	closeAfter bool      // the client's connection ends after the response
 	counted    int       // the status for logs and metrics, where it is not the response's
 	attempts   int
@@ -188,6 +192,11 @@ type Exchange struct {
 	watch      *contextWatch // of an exchange over net/http's face
 	mirrorOf   *mirrorCopy
 	rulings    []ruling // of the route's limits
+	cached     cacheUse
+	identified bool      // the backend is told who the client is, by fields that are not his
+	inner      *Exchange // under mu: the fetch whose response this one's is
+	forCache   bool      // this is such a fetch
+	cookie     string    // of a fetch: what keeps the client at its target
 
 	// Memory that the next exchange uses again.
 	arena []byte
@@ -232,8 +241,11 @@ func (x *Exchange) Cancel(err error) {
 	if x.cancel != nil {
 		x.cancel(err)
 	}
-	race := x.race
+	race, inner := x.race, x.inner
 	x.mu.Unlock()
+	if inner != nil {
+		inner.Cancel(err)
+	}
 	x.call.Cancel(err)
 	if race != nil {
 		race.cancel(err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/routing"
 )
 
@@ -37,6 +38,8 @@ type Explanation struct {
 		Header               [][2]string
 	}
 	Mirror   string
+	Cache    string   // what the cache would do; empty: the route has none
+	Key      []string // what the request's key is made of
 	Timeout  time.Duration
 	MaxBody  int64 // bytes; 0: unbounded
 	Limits   []LimitProbe
@@ -63,6 +66,7 @@ func (p *Proxy) Explain(g *Generation, probe Probe) (e Explanation) {
 		e.refused(p, x, err)
 		return e
 	}
+	e.cache(p, x)
 	x.rewrite()
 	b := x.route.pick()
 	x.backend, e.Kind = b.name, b.kind
@@ -77,6 +81,21 @@ func (p *Proxy) Explain(g *Generation, probe Probe) (e Explanation) {
 	p.respond(x)
 	e.Status = x.Response.Status
 	return e
+}
+
+// cache says whether the request is one for the cache, and by which key.
+func (e *Explanation) cache(p *Proxy, x *Exchange) {
+	rules := x.route.cache
+	if rules == nil {
+		return
+	}
+	if !p.asks(x, rules) {
+		e.Cache = "not asked: only GET and HEAD without a body, and QUERY, without If-Match, If-Unmodified-Since and Upgrade"
+		return
+	}
+	d := edgecache.DescribeText(string(x.cached.text))
+	e.Cache = "key " + x.cached.request.Key.String()
+	e.Key = append([]string{d.Method + " " + d.URL}, d.With...)
 }
 
 func (e *Explanation) refused(p *Proxy, x *Exchange, err error) {

@@ -87,6 +87,7 @@ func (p *Proxy) begin(ctx *fasthttp.RequestCtx) *Exchange {
 		x.conn = conn
 	}
 	x.frame(ctx)
+	x.takeInterims(ctx)
 	if ok {
 		r.BodyAtHand = r.Body != nil && conn.BodyReceived()
 		conn.Attach(x)
@@ -243,13 +244,16 @@ func (p *Proxy) send(ctx *fasthttp.RequestCtx, x *Exchange) {
 	case r.Tunnel != nil:
 		p.hijack(ctx, x, x.runTunnel)
 		return
-	case r.Status == statusClientGone:
+	case x.left:
 		ctx.SetConnectionClose()
 		ctx.SetStatusCode(fasthttp.StatusBadGateway) // nobody is there to read it
 		p.finish(x)
 		return
 	case r.Body != nil && r.ContentLength < 0 && x.Request.Version == "1.0" && !x.Request.IsHead():
 		p.hijack(ctx, x, x.sendUntilClose)
+		return
+	}
+	if p.sendAtOnce(ctx, x) {
 		return
 	}
 	ctx.Response.SetStatusCode(r.Status)

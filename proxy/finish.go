@@ -30,6 +30,9 @@ func (p *Proxy) finish(x *Exchange) {
 		stats = x.route.stats
 	}
 	stats.observe(x.Request.Method, status, took)
+	if u := x.cached.result; u != cacheUnused {
+		stats.cached(u)
+	}
 	p.stats.bytesIn.AddInt64(x.requestIn.read)
 	p.stats.bytesOut.AddInt64(x.bytesOut)
 	p.access.add(x, status, took)
@@ -67,11 +70,13 @@ func (x *Exchange) recycle() {
 	x.gen, x.route, x.probe, x.conn, x.watch, x.mirrorOf = nil, nil, routing.Request{}, nil, nil, nil
 	x.backend, x.target, x.host, x.problem, x.forward, x.id, x.err = "", "", "", "", nil, nil, nil
 	x.deadline, x.end, x.start = time.Time{}, time.Time{}, time.Time{}
+	x.left, x.identified = false, false
 	x.dotted, x.closeAfter, x.counted, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0, 0
 	x.requestIn, x.memory, x.stream = requestBody{}, memoryBody{}, responseStream{}
 	x.replay.Reset(nil)
 	x.tried.Reset()
 	x.key, x.stuck, x.renew, x.lease = 0, 0, false, lease{}
+	x.cached.recycle()
 	x.arena, x.out, x.path = arena, out, path
 	x.canceled, x.cancel, x.ctx = nil, nil, nil
 }

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/routing"
@@ -35,6 +36,7 @@ type Generation struct {
 	checker  *health.Checker // nil: no backend has active checks
 	limits   map[string]*limit
 	shared   *limiter.RateRedis
+	cache    *edgecache.Cache // nil: nothing is stored
 }
 
 type namedBackend struct {
@@ -57,6 +59,7 @@ type route struct {
 	timeout      time.Duration
 	maxBody      int64
 	limits       []*limit
+	cache        *edgecache.Rules // nil: nothing is stored
 	stats        *routeStats
 }
 
@@ -96,7 +99,7 @@ func (p *Proxy) Build(spec Spec) (*Generation, error) {
 	g := &Generation{
 		number: spec.Number, spec: spec, trusted: spec.TrustedProxies, paths: spec.Paths,
 		backends: make(map[string]*namedBackend, len(spec.Backends)), sampling: spec.AccessLog,
-		tunnels: &p.stats.tunnels, shared: p.limits.shared,
+		tunnels: &p.stats.tunnels, shared: p.limits.shared, cache: spec.Cache,
 	}
 	b := builder{p: p, g: g}
 	b.backends(spec.Backends)
@@ -332,6 +335,11 @@ func (b *builder) route(path string, spec *Route) *route {
 		b.fault(path+".response_headers", err)
 	}
 	b.limits(path+".limits", r, spec.Limits)
+	if c := spec.Cache; c != nil && !c.off {
+		if r.cache, err = c.rules(r.name); err != nil {
+			b.fault(path+".cache", err)
+		}
+	}
 	r.stats = b.p.stats.route(r.name)
 	return r
 }

@@ -67,7 +67,7 @@ func (b *httpBackend) race(x *Exchange, t *target, ticket health.Ticket) error {
 	b.prepare(x, t)
 	r, gone := x.racing(), x.gone() // who cancels after this finds the race
 	r.x, r.b, r.request = x, b, x.call.Request
-	r.request.Trailer, r.request.Interrupt = nil, nil // a body is in memory
+	r.request.Trailer, r.request.Interrupt, r.request.Interim = nil, nil, nil // a body is in memory
 	x.lease.member, x.lease.took = nil, 0
 	r.mu.Lock()
 	r.n, r.running, r.over, r.won = 0, 0, gone || r.canceled != nil, nil
@@ -312,6 +312,13 @@ func (x *Exchange) answered() *upstream.Call {
 
 // hangUp closes the exchange's calls.
 func (x *Exchange) hangUp() {
+	x.mu.Lock()
+	inner := x.inner
+	x.inner = nil
+	x.mu.Unlock()
+	if inner != nil {
+		inner.drop()
+	}
 	_ = x.call.Close()
 	if x.race != nil {
 		x.race.close()

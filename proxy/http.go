@@ -41,7 +41,7 @@ type httpBackend struct {
 func defaultHTTP() HTTP {
 	h := HTTP{
 		Timeouts:  Timeouts{Connect: time.Second, ResponseHeader: 15 * time.Second, Idle: 60 * time.Second},
-		Transport: Transport{Protocol: "http1", MaxConnections: 1024, IdleConnections: 256, IdleTimeout: 55 * time.Second},
+		Transport: Transport{Protocol: "http1", UnknownCoding: "reject", MaxConnections: 1024, IdleConnections: 256, IdleTimeout: 55 * time.Second},
 		Health:    Health{PanicThreshold: .5},
 		Retry: Retry{
 			Attempts: 2, On: []string{"connect", "reset", "502", "503", "504"}, Budget: .2,
@@ -274,6 +274,7 @@ func (b *httpBackend) prepare(x *Exchange, t *target) {
 		c.Request.Trailer, c.Interrupt = r.Trailer, r.interrupt
 	}
 	c.Upgrade = r.Upgrade
+	c.Request.Interim = r.interim
 	if b.http2 {
 		c.TrailersWanted = x.wantsTrailers()
 	}

@@ -304,5 +304,10 @@ func (b *httpBackend) keep(x *Exchange) {
 	}
 	n := len(x.arena)
 	x.arena = b.sticky.Issue(x.arena, m.ID(), x.Request.Scheme == "https", time.Now())
-	x.Response.Header.Add("Set-Cookie", view(x.arena[n:len(x.arena):len(x.arena)]))
+	cookie := view(x.arena[n:len(x.arena):len(x.arena)])
+	if x.forCache { // the others who get the response go elsewhere
+		x.cookie = cookie
+		return
+	}
+	x.Response.Header.Add("Set-Cookie", cookie)
 }

@@ -107,7 +107,7 @@ func (x *Exchange) detached() *Exchange {
 	c.Request = *r
 	c.Request.Method, c.Request.Target, c.Request.Host = bytes.Clone(r.Method), bytes.Clone(r.Target), bytes.Clone(r.Host)
 	c.Request.Path, c.Request.Query = bytes.Clone(r.Path), bytes.Clone(r.Query)
-	c.Request.Body, c.Request.Trailer, c.Request.interrupt = nil, nil, nil // the client's stay the client's
+	c.Request.Body, c.Request.Trailer, c.Request.interrupt, c.Request.interim = nil, nil, nil, nil // the client's stay the client's
 	c.Request.Fields = make([]Field, len(r.Fields))
 	for i, f := range r.Fields {
 		c.Request.Fields[i] = Field{Name: bytes.Clone(f.Name), Value: bytes.Clone(f.Value)}

@@ -25,6 +25,7 @@ var errClientLeft = errors.New("proxy: the client has gone")
 // one name count.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := p.beginHTTP(r, peerOf(w, r))
+	x.Request.interim = x.interimHTTP(w)
 	p.walk(x)
 	p.sendHTTP(w, x)
 }
@@ -110,7 +111,7 @@ func (p *Proxy) sendHTTP(w http.ResponseWriter, x *Exchange) {
 		}
 	}()
 	r := &x.Response
-	if r.Status == statusClientGone || x.unasked() && !x.settle(http.NewResponseController(w)) {
+	if x.left || x.unasked() && !x.settle(http.NewResponseController(w)) {
 		return
 	}
 	x.headHTTP(w.Header())

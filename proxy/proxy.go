@@ -53,6 +53,7 @@ type Proxy struct {
 	swapped   chan struct{} // there is a generation that Run has not seen
 	certs     clientCerts
 	mirrors   chan struct{} // one token for each mirrored exchange under way
+	fetches   fetches
 }
 
 // New returns a Proxy that answers 503 until a generation is swapped in. It
@@ -88,6 +89,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	wg.Go(func() { p.attend(ctx) })
 	wg.Go(func() { _ = p.limits.shared.Run(ctx) }) // it ends with ctx
 	err := p.access.run(ctx)
+	p.fetches.end()
 	wg.Wait()
 	return err
 }
@@ -140,7 +142,11 @@ func (p *Proxy) walk(x *Exchange) {
 		p.answer(x, err)
 		return
 	}
-	if err := p.fetch(x); err != nil {
+	if x.Response.Status != 0 { // it was for the gateway itself
+		p.respond(x)
+		return
+	}
+	if err := p.obtain(x); err != nil {
 		p.answer(x, err)
 		return
 	}
@@ -154,7 +160,11 @@ func (p *Proxy) decide(x *Exchange) error {
 		return &Problem{Status: 503, Detail: "the gateway is starting", RetryAfter: time.Second}
 	}
 	x.identify()
-	if err := x.match(); err != nil {
+	err := x.match()
+	if x.asksPurge() {
+		return p.purge(x)
+	}
+	if err != nil {
 		return err
 	}
 	if err := x.admit(); err != nil {
@@ -270,6 +280,7 @@ func (p *Proxy) respond(x *Exchange) {
 	if len(x.rulings) > 0 {
 		x.tellLimits()
 	}
+	x.cacheStatus()
 	h := &x.Response.Header
 	h.Set("X-Request-Id", view(x.id))
 	if _, ok := h.Lookup("Date"); !ok {
@@ -306,6 +317,7 @@ func (p *Proxy) answer(x *Exchange, err error) {
 	}
 	x.discardResponse()
 	problem.write(x)
+	x.left = x.Response.Status == statusClientGone // which a target may send as well
 	p.respond(x)
 }
 

@@ -72,7 +72,7 @@ func (x *Exchange) rewrite() {
 	case len(path) == 0 || path[0] != '/':
 		return
 	case w != nil:
-		x.host = w.host
+		x.host = first(w.host, x.host)
 		if path = w.path(path); path == view(r.Path) && !x.dotted {
 			return
 		}

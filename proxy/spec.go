@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -25,6 +26,7 @@ type Route struct {
 	RequestHeaders  HeaderEdit    `yaml:"request_headers" doc:"change what the backend is told"`
 	ResponseHeaders HeaderEdit    `yaml:"response_headers" doc:"change what the client is told"`
 	Limits          []Limit       `yaml:"limits" doc:"how many requests of each client, key or kind are let through; all must admit one"`
+	Cache           *Cache        `yaml:"cache" doc:"answer from stored responses (RFC 9111); true: with all defaults; without the key: not at all"`
 	Timeout         time.Duration `yaml:"timeout" doc:"until the response has begun; 0: none" default:"0s"`
 	MaxBodyBytes    int64         `yaml:"max_body_bytes" unit:"size" doc:"instead of server.max_body_bytes; 0: as the server says"`
 }
@@ -133,6 +135,7 @@ type Transport struct {
 	MaxConnections  int           `yaml:"max_connections" min:"0" doc:"a target; 0: unbounded; with HTTP/2 another is opened when the others have 100 requests each, or what the target allows"`
 	IdleConnections int           `yaml:"idle_connections" min:"0" doc:"kept for each target although nothing needs them; more are closed a second after the load has fallen"`
 	IdleTimeout     time.Duration `yaml:"idle_timeout" doc:"how long they are kept; shorter than the target keeps them"`
+	UnknownCoding   string        `yaml:"unknown_coding" enum:"reject|drop" default:"reject" doc:"a response with a transfer coding that is registered nowhere: reject: 502; drop: its body is taken as it is, up to the end of the connection"`
 	TLS             TargetTLS     `yaml:"tls" doc:"for https targets"`
 }
 
@@ -180,6 +183,12 @@ type Spec struct {
 	MaxBodyBytes   int64 // of a request; 0: unbounded
 	AccessLog      AccessLog
 	Number         uint64
+	// Cache is where the responses of routes that have one are stored; nil: none
+	// are. It outlives the generation.
+	Cache *edgecache.Cache
+	// Purgers are who may have stored responses forgotten by the method PURGE;
+	// where nobody may, it is a method like others.
+	Purgers []netip.Prefix
 	// Redis is where gateways keep what they share; nil: each for itself. It is
 	// open for as long as exchanges of the generation may ask it.
 	Redis redis.UniversalClient

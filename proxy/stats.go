@@ -84,6 +84,7 @@ type routeStats struct {
 	stats   *stats
 	name    string
 	methods [len(methods)]atomic.Pointer[methodStats]
+	caching [cacheResults]atomic.Pointer[metrics.Counter]
 }
 
 type methodStats struct {
@@ -116,6 +117,11 @@ func (s *stats) retire(old, next *Generation) {
 			continue
 		}
 		delete(s.routes, r.name)
+		for how := range r.stats.caching {
+			if r.stats.caching[how].Load() != nil {
+				s.set.UnregisterMetric(r.stats.cachedName(cacheResult(how)))
+			}
+		}
 		for i := range r.stats.methods {
 			m := r.stats.methods[i].Load()
 			if m == nil {
@@ -137,6 +143,35 @@ func (r *routeStats) durationName(method int) string {
 
 func (r *routeStats) totalName(method, status int) string {
 	return fmt.Sprintf(`http_requests_total{method=%q,route=%q,status="%d"}`, methods[method], r.name, status)
+}
+
+func (r *routeStats) cachedName(how cacheResult) string {
+	return fmt.Sprintf(`sluice_cache_requests_total{route=%q,result=%q}`, r.name, cacheResultNames[how])
+}
+
+// cached counts what came of asking the cache.
+func (r *routeStats) cached(how cacheResult) {
+	c := r.caching[how].Load()
+	if c == nil {
+		c = r.stats.set.GetOrCreateCounter(r.cachedName(how))
+		r.caching[how].Store(c)
+	}
+	c.Inc()
+}
+
+// CacheResults are how many exchanges came to what, of all routes.
+func (p *Proxy) CacheResults() map[string]uint64 {
+	all := make(map[string]uint64)
+	p.stats.mu.Lock()
+	defer p.stats.mu.Unlock()
+	for _, r := range p.stats.routes {
+		for how := range r.caching {
+			if c := r.caching[how].Load(); c != nil {
+				all[cacheResultNames[how]] += c.Get()
+			}
+		}
+	}
+	return all
 }
 
 // observe counts one exchange.

@@ -42,6 +42,7 @@ type clientStream interface {
 // breaks off is not ended, and the stream is reset.
 func (p *Proxy) HandleStream(s clientStream) {
 	x := p.beginStream(s)
+	x.Request.interim = x.interimStream(s)
 	p.walk(x)
 	p.sendStream(s, x)
 }
@@ -112,7 +113,7 @@ func canonical(b []byte, name string) []byte {
 func (p *Proxy) sendStream(s clientStream, x *Exchange) {
 	defer p.finish(x)
 	r := &x.Response
-	if r.Status == statusClientGone || x.unasked() && !x.settle(s) {
+	if x.left || x.unasked() && !x.settle(s) {
 		return
 	}
 	s.Begin(r.Status)

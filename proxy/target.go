@@ -60,7 +60,7 @@ func (b *httpBackend) newTarget(spec Target, host string) (*target, error) {
 	pool, err := b.setup.Transport.Pool(upstream.Config{
 		URL: spec.URL, Connect: timeouts.Connect, Header: timeouts.ResponseHeader, Idle: timeouts.Idle,
 		PoolIdle: tr.IdleTimeout, MaxConnections: tr.MaxConnections, IdleConnections: tr.IdleConnections,
-		Protocol: tr.Protocol, TLS: tls,
+		Protocol: tr.Protocol, TLS: tls, UnknownCoding: tr.UnknownCoding == "drop",
 	})
 	if err != nil {
 		return nil, err

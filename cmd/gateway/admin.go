@@ -91,6 +91,15 @@ func (g *gateway) adminHandler(token string) http.Handler {
 		Limits:     func() any { return g.current.Load().gen.Limits() },
 		Generation: func() any { return g.status.report() },
 		Config:     func() any { return g.current.Load().shown },
+		Cache:      g.cacheReport,
+		Purge: func(body []byte) (any, error) {
+			var o purgeOrder
+			if err := decodeOrder(body, &o); err != nil {
+				return nil, err
+			}
+			everywhere, err := g.purgeCache(o)
+			return map[string]bool{"everywhere": everywhere}, err
+		},
 		Drain: func(backend, target string, on bool) error {
 			return g.current.Load().gen.Drain(backend, target, on)
 		},
@@ -130,6 +139,7 @@ func (g *gateway) countThings() {
 		return 0
 	})
 	g.metrics.RegisterMetricsWriter(g.writeConnections)
+	g.metrics.RegisterMetricsWriter(g.writeCache)
 }
 
 // writeMetrics writes everything in Prometheus' text format.

@@ -211,7 +211,7 @@ func TestExampleFile(t *testing.T) {
 	env := func(name string) (string, bool) { return dir, name == "SLUICE_PUBLIC" || name == "SLUICE_CERTS" }
 	px, err := new(program).idle()
 	must(t, err)
-	s, err := build(px, source{"config.example.yaml", text}, env, 1, nil)
+	s, err := build(px, source{"config.example.yaml", text}, env, 1, links{})
 	must(t, err)
 	s.gen.Close()
 	used := config.Used(s.doc)

@@ -44,7 +44,7 @@ func (p *program) explain(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.drop(nil)
+	defer s.drop(links{})
 	printExplanation(p.out, probe, px.Explain(s.gen, probe), s.gen.Routes())
 	return nil
 }
@@ -116,6 +116,12 @@ func printExplanation(out io.Writer, probe proxy.Probe, e proxy.Explanation, rou
 	}
 	if e.Mirror != "" {
 		t.line("mirror", "%s", e.Mirror)
+	}
+	if e.Cache != "" {
+		t.line("cache", "%s", e.Cache)
+		for _, part := range e.Key {
+			t.line("", "%s", part)
+		}
 	}
 	for _, s := range split(e, routes) {
 		t.line("split", "%s, weight %d", s.Backend, s.Weight)

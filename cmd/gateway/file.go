@@ -15,6 +15,7 @@ type File struct {
 	Paths          routing.Paths          `yaml:"paths" doc:"the normal form of paths, which routes are matched by; what is forwarded stays as it came"`
 	TrustedProxies []string               `yaml:"trusted_proxies" doc:"addresses and ranges of peers whose X-Forwarded-For and Forwarded are believed"`
 	Admin          Admin                  `yaml:"admin" doc:"the second listener: metrics, readiness, what is configured"`
+	Cache          Cache                  `yaml:"cache" doc:"where the responses of routes with a cache are stored"`
 	Redis          *Redis                 `yaml:"redis" doc:"where gateways keep what they share; without the key: each for itself"`
 	AccessLog      proxy.AccessLog        `yaml:"access_log" doc:"one line an exchange on standard output"`
 	Shutdown       Shutdown               `yaml:"shutdown" doc:"what happens on SIGTERM and SIGINT"`
@@ -76,6 +77,7 @@ func defaults() *File {
 			MinBodyRate:    240,
 			MaxConnections: 100_000,
 		},
+		Cache:     Cache{Memory: 256 << 20, Name: "sluice", Redis: SharedCache{MaxObject: 1 << 20}},
 		Paths:     routing.Paths{EncodedSlash: routing.EncodedSlashReject},
 		Admin:     Admin{Address: "127.0.0.1:9901"},
 		AccessLog: proxy.AccessLog{Enabled: true, Format: "json", Sample: 1},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/internal/listen"
 	"github.com/sluice-edge/sluice/proxy"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -107,9 +108,9 @@ func (g *gateway) load() error {
 		return err
 	}
 	old := g.current.Load()
-	var running *redisLink
+	running := links{log: g.log}
 	if old != nil {
-		running = old.redis
+		running = old.links
 	}
 	next, err := build(g.proxy, src, g.env, g.number+1, running)
 	if err != nil {
@@ -123,6 +124,7 @@ func (g *gateway) load() error {
 	g.number = next.gen.Number()
 	g.proxy.Swap(next.gen)
 	g.current.Store(next)
+	g.runCache(old, next)
 	g.leaveRedis(old)
 	g.status.swapped(src, next)
 	g.commit(change)
@@ -153,6 +155,7 @@ func (g *gateway) start(ctx context.Context) error {
 	}
 	g.spawn("the access log", g.proxy.Run)
 	g.spawn("the transport", g.transport.Run)
+	g.spawn("the pace of collections", edgecache.NewPacer(g.cached).Run)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -41,30 +42,38 @@ func readSource(path string) (source, error) {
 // A setup is one version of the configuration, understood and built. Nothing
 // of it runs yet.
 type setup struct {
-	file  *File
-	doc   *config.Document
-	gen   *proxy.Generation
-	redis *redisLink // nil: none
-	token string     // of the admin listener
-	shown any        // the file without its secrets
+	file *File
+	doc  *config.Document
+	gen  *proxy.Generation
+	links
+	token string // of the admin listener
+	shown any    // the file without its secrets
 
 	credentials []*credentials // of the listeners, nil without TLS
 	warnings    []string       // about what is served all the same
 }
 
+// links are what outlives a reload that does not change its settings; nil: none.
+type links struct {
+	redis *redisLink
+	cache *cacheLink
+	log   *slog.Logger // nil: nobody is told
+}
+
 // build makes everything that src describes and starts nothing. The error holds
-// every fault of src. running is the link to Redis that is in use, nil for none.
-// Whoever does not swap the setup in drops it.
-func build(px *proxy.Proxy, src source, env func(string) (string, bool), number uint64, running *redisLink) (*setup, error) {
+// every fault of src. running is what is in use now. Whoever does not swap the
+// setup in drops it.
+func build(px *proxy.Proxy, src source, env func(string) (string, bool), number uint64, running links) (*setup, error) {
 	doc, err := config.Parse(src.name, src.data, env)
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{file: defaults(), doc: doc}
+	s := &setup{file: defaults(), doc: doc, links: links{log: running.log}}
 	doc.Decode(s.file)
 	s.checkListeners()
 	s.checkAdmin()
-	s.redis = s.linkRedis(running)
+	s.redis = s.linkRedis(running.redis)
+	s.cache = s.linkCache(running.cache)
 	gen, err := px.Build(s.spec(number))
 	for _, fault := range specFaults(err) {
 		doc.Fault(fault.Path, fault.Err)
@@ -73,18 +82,18 @@ func build(px *proxy.Proxy, src source, env func(string) (string, bool), number 
 		if gen != nil {
 			gen.Close()
 		}
-		s.release(running)
+		s.release(running.redis)
 		return nil, err
 	}
 	s.gen, s.shown = gen, redacted(doc)
 	return s, nil
 }
 
-// drop lets go of a setup that is not served; running is the link to Redis
-// that is in use all the same.
-func (s *setup) drop(running *redisLink) {
+// drop lets go of a setup that is not served; running is what is in use all the
+// same.
+func (s *setup) drop(running links) {
 	s.gen.Close()
-	s.release(running)
+	s.release(running.redis)
 }
 
 // spec is what the proxy is told of the file.
@@ -100,6 +109,17 @@ func (s *setup) spec(number uint64) proxy.Spec {
 	}
 	if s.redis != nil {
 		spec.Redis, spec.RedisTimeout = s.redis.UniversalClient, s.file.Redis.Timeout
+	}
+	if s.cache != nil {
+		spec.Cache = s.cache.cache
+	}
+	for i, text := range f.Cache.PurgeFrom {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			s.doc.Fault(config.Join("cache.purge_from", i), err)
+			continue
+		}
+		spec.Purgers = append(spec.Purgers, prefix)
 	}
 	for i, text := range f.TrustedProxies {
 		prefix, err := parsePrefix(text)

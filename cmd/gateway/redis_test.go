@@ -20,7 +20,7 @@ func buildWith(t *testing.T, text string, running *redisLink) (*setup, error) {
 	t.Helper()
 	px, err := new(program).idle()
 	must(t, err)
-	return build(px, source{"gw.yaml", []byte(text)}, nil, 1, running)
+	return build(px, source{"gw.yaml", []byte(text)}, nil, 1, links{redis: running})
 }
 
 func TestRedisLink(t *testing.T) {
@@ -40,7 +40,7 @@ func TestRedisLink(t *testing.T) {
 	if _, err := buildWith(t, withRedis("two", settings)+"nonsense: 1\n", first.redis); err == nil {
 		t.Error("nonsense was built")
 	}
-	same.drop(first.redis)
+	same.drop(first.links)
 	must(t, first.redis.Ping(context.Background()).Err()) // neither has closed it
 
 	put(t, dir, "password", "something else\n")
@@ -49,11 +49,11 @@ func TestRedisLink(t *testing.T) {
 	if other.redis == first.redis {
 		t.Error("the link is the same though the password is another")
 	}
-	other.drop(first.redis)
+	other.drop(first.links)
 	if other.redis.Ping(context.Background()).Err() == nil {
 		t.Error("a link that was dropped is open")
 	}
-	first.drop(nil)
+	first.drop(links{})
 }
 
 // What is wrong with the key redis is said at its place, without connecting.
@@ -83,7 +83,7 @@ func TestRedisFaults(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.redis, err, c.want)
 		}
 		if err == nil {
-			s.drop(nil)
+			s.drop(links{})
 		}
 	}
 }

@@ -93,7 +93,7 @@ func (p *program) serve(g *gateway, w *watcher) error {
 	stop()
 	g.leaving.Wait()
 	g.wg.Wait()
-	g.current.Load().drop(nil)
+	g.current.Load().drop(links{})
 	g.log.Info("stopped")
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -29,6 +30,10 @@ type Config struct {
 	Ready func() error
 	// Routes, Backends, Limits, Generation and Config return what becomes JSON.
 	Routes, Backends, Limits, Generation, Config func() any
+	// Cache returns what becomes JSON: of the cache, or where the query has a url,
+	// of what is stored for that. Purge has an order, as JSON, carried out.
+	Cache func(query url.Values) (any, error)
+	Purge func(order []byte) (any, error)
 	// Drain has a backend's target keep only the clients that stick to it, or
 	// take all again; the error says which of the two names is unknown.
 	Drain func(backend, target string, on bool) error
@@ -102,6 +107,8 @@ func (a *api) paths() []page {
 	add(c.Routes != nil, page{path: "/api/routes", about: "routes, in order of precedence", methods: reads, serve: show(c.Routes)})
 	add(c.Backends != nil, page{path: "/api/backends", about: "backends and their targets", methods: reads, serve: show(c.Backends)})
 	add(c.Limits != nil, page{path: "/api/limits", about: "rate limits, and whether what gateways share can be reached", methods: reads, serve: show(c.Limits)})
+	add(c.Cache != nil, page{path: "/api/cache", about: "what is stored, and what is used most; ?url= tells all of what is stored for one URL", methods: reads, serve: a.cache})
+	add(c.Purge != nil, page{path: "/api/cache/purge", about: `POST {"url"|"prefix"|"host"|"tag": "…"} or {"all": true} has that be used no more; with "soft": true it is only to be validated`, methods: writes, serve: a.purge})
 	add(c.Drain != nil, page{path: "/api/backends/{backend}/targets/{target}/{action}", about: "POST …/drain has a target (its URL, escaped, or host:port) take no new clients, …/enable takes it back", methods: writes, serve: a.drain})
 	add(c.Config != nil, page{path: "/api/config", about: "the configuration, without its secrets", methods: reads, serve: show(c.Config)})
 	add(c.Generation != nil, page{path: "/api/generation", about: "which configuration is served, and how reloads went", methods: reads, serve: show(c.Generation)})
@@ -196,6 +203,32 @@ func (a *api) drain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+func (a *api) cache(w http.ResponseWriter, r *http.Request) {
+	report, err := a.cfg.Cache(r.URL.Query())
+	if err != nil {
+		problem(w, http.StatusNotFound, err.Error())
+		return
+	}
+	send(w, http.StatusOK, "application/json", report)
+}
+
+// maxOrder bounds the body of an order to purge, in bytes.
+const maxOrder = 64 << 10
+
+func (a *api) purge(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
+	if err != nil {
+		problem(w, http.StatusRequestEntityTooLarge, "the order is too large, or broke off")
+		return
+	}
+	done, err := a.cfg.Purge(body)
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	send(w, http.StatusOK, "application/json", done)
 }
 
 func (a *api) reload(w http.ResponseWriter, _ *http.Request) {

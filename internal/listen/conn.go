@@ -89,6 +89,7 @@ type Conn struct {
 
 	input, output transfer
 
+	answering
 	attachment
 }
 

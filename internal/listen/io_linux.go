@@ -103,8 +103,8 @@ func (c *Conn) readNow(p []byte) (int, error) {
 	return t.n, nil
 }
 
-// Write is TCPConn.Write.
-func (c *Conn) Write(p []byte) (int, error) {
+// write is TCPConn.Write.
+func (c *Conn) write(p []byte) (int, error) {
 	t := &c.output
 	t.p, t.n, t.errno = p, 0, 0
 	err := c.fd.Write(t.step)

@@ -36,21 +36,23 @@ var (
 // A head is a response head while it is read. Its slices point into the buffer
 // that was parsed.
 type head struct {
-	status    int
-	http10    bool
-	length    int64 // of the Content-Length field; -1: there is none
-	chunked   bool
-	close     bool // Connection: close
-	keepAlive bool // Connection: keep-alive
-	upgrade   []byte
-	fields    []Field
-	options   [][]byte // Connection's other options, the names of fields to drop
-	lines     int
+	status     int
+	http10     bool
+	length     int64 // of the Content-Length field; -1: there is none
+	chunked    bool
+	alien      bool // a transfer coding that nobody knows, which alienTaken lets pass
+	alienTaken bool
+	close      bool // Connection: close
+	keepAlive  bool // Connection: keep-alive
+	upgrade    []byte
+	fields     []Field
+	options    [][]byte // Connection's other options, the names of fields to drop
+	lines      int
 }
 
 // reset prepares h for the next head, keeping its room.
 func (h *head) reset() {
-	*h = head{length: -1, fields: h.fields[:0], options: h.options[:0]}
+	*h = head{length: -1, fields: h.fields[:0], options: h.options[:0], alienTaken: h.alienTaken}
 }
 
 // parse takes the lines that are complete in b, says how many bytes they were,
@@ -187,13 +189,32 @@ func (h *head) lengthField(v []byte) error {
 
 func (h *head) codingField(v []byte) error {
 	switch {
-	case h.chunked:
+	case h.chunked, h.alien:
 		return errCodingTwice
-	case !equalFold(v, "chunked"):
+	case equalFold(v, "chunked"):
+		h.chunked = true
+	case h.alienTaken && isAlien(v):
+		h.alien = true
+	default:
 		return errCoding
 	}
-	h.chunked = true
 	return nil
+}
+
+// isAlien reports whether v is a single transfer coding that is registered
+// nowhere (RFC 9112, section 7), nor looks like one that is.
+func isAlien(v []byte) bool {
+	for _, c := range v {
+		if !tokenByte[c] {
+			return false
+		}
+	}
+	for _, known := range []string{"chunked", "gzip", "compress", "deflate", "identity", "br", "zstd"} {
+		if bytes.Contains(bytes.ToLower(v), []byte(known)) {
+			return false
+		}
+	}
+	return len(v) > 0
 }
 
 func (h *head) connectionField(v []byte) {
@@ -220,10 +241,11 @@ func (h *head) connectionField(v []byte) {
 // finish checks what only the whole head can tell and drops the fields that
 // Connection names.
 func (h *head) finish() error {
-	if h.chunked && h.http10 {
+	coded := h.chunked || h.alien
+	if coded && h.http10 {
 		return errCoding10
 	}
-	if h.chunked && h.length >= 0 {
+	if coded && h.length >= 0 {
 		return errBothFramings
 	}
 	noLength := h.status < 200 || h.status == 204

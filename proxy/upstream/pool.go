@@ -75,6 +75,7 @@ func (p *Pool) carrier(c *Call) carrier {
 	}
 	c.wire.Call = c
 	c.wire.begin()
+	c.wire.head.alienTaken = p.cfg.UnknownCoding
 	return &c.wire
 }
 

@@ -36,6 +36,9 @@ func (c *wire) readHead() error {
 			if interims++; interims > maxInterims {
 				return protocolError(errInterims)
 			}
+			if tell := c.Request.Interim; tell != nil && c.head.status != 100 {
+				tell(c.head.status, c.head.fields)
+			}
 			c.head.reset()
 			start = c.r
 			continue

@@ -43,6 +43,11 @@ type Config struct {
 	// an https URL) or "h2c" (HTTP/2 without, for the others).
 	Protocol string
 
+	// UnknownCoding takes a response with a single transfer coding that is
+	// registered nowhere as one whose body ends with the connection (RFC 9112,
+	// section 6.3), as it is; else it is a broken response. HTTP/1 only.
+	UnknownCoding bool
+
 	MaxConnections  int // open at once; 0: unbounded
 	IdleConnections int // kept although unused for a second; 0: 256
 
@@ -96,6 +101,10 @@ type Request struct {
 	// Trailer, when not nil, is called once after an unknown-length Body ended,
 	// from the goroutine that read Body, and gives the trailer fields to send.
 	Trailer func() []Field
+	// Interim, when not nil, is told of each interim response but 100, from the
+	// goroutine of Do, before the final one (RFC 9110, section 15.2). What it is
+	// given is gone when it returns. Of targets that speak HTTP/2 nothing is told.
+	Interim func(status int, fields []Field)
 	// TrailersWanted tells a target that speaks HTTP/2 that trailer fields are
 	// understood (TE: trailers), as gRPC requires. TE itself belongs to the
 	// connection and is not in Fields.

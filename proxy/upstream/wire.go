@@ -227,7 +227,7 @@ func (c *wire) reusable(cn *conn) bool {
 	if h.http10 && !(h.keepAlive && h.length >= 0) {
 		return false
 	}
-	if h.status == 204 && (h.length > 0 || h.chunked) {
+	if h.status == 204 && (h.length > 0 || h.chunked || h.alien) {
 		return false // its body may be on the way
 	}
 	switch c.mode {
