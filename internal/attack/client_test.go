@@ -70,6 +70,11 @@ func (c *client) response(head bool) (*response, error) {
 			return nil, err
 		}
 		if r.status < 200 && r.status != 101 {
+			for _, name := range []string{"Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive"} {
+				if v := r.get(name); v != "" {
+					return nil, fmt.Errorf("a %d with %s: %q", r.status, name, v)
+				}
+			}
 			interim = append(interim, r.status)
 			continue
 		}
