@@ -155,7 +155,7 @@ func sluiceConf() string {
 // start runs a server until it accepts connections at addr.
 func start(dir string, r rival, addr string) (stop func(), pid int, err error) {
 	file := filepath.Join(dir, r.file)
-	if err := os.WriteFile(file, []byte(r.text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(r.text), 0o644); err != nil {
 		return nil, 0, err
 	}
 	args := slices.Clone(r.args)

@@ -163,8 +163,18 @@ func (f *Fill) Keep(e *Entry, limit int64, put func(*Entry)) bool {
 // Stands is for an entry that is whole; how is Validated, FromShared or Spared.
 func (f *Fill) Stands(e *Entry, how Outcome) { f.decide(how, e, nil) }
 
-// Fail is for a fetch without a response.
-func (f *Fill) Fail(err error) { f.decide(Failed, nil, err) }
+// Fail is for a fetch without a response, or one that broke in the midst of it.
+func (f *Fill) Fail(err error) {
+	f.mu.Lock()
+	decided, streaming := f.decided, f.outcome == Streaming && !f.ended
+	f.mu.Unlock()
+	switch {
+	case !decided:
+		f.decide(Failed, nil, err)
+	case streaming:
+		f.Finish(err)
+	}
+}
 
 // Release is for a response that will not be stored. It is lent to the leader,
 // or closed where he has left.
@@ -213,22 +223,23 @@ func (f *Fill) Write(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	f.data = append(f.data, b...)
-	if f.storing && f.entry.Length >= 0 && int64(len(f.data)) == f.entry.Length {
-		f.store()
+	data := append(f.data, b...) // which no reader sees yet
+	if f.storing && f.entry.Length >= 0 && int64(len(data)) == f.entry.Length {
+		f.store(data)
 	}
+	f.data = data
 	f.wakeAll()
 	return len(b), nil
 }
 
-// store stores what is whole, with mu held, but not while it does.
-func (f *Fill) store() {
+// store stores data, which is whole; mu is held, but not while it does.
+func (f *Fill) store(data []byte) {
 	if f.stored {
 		return
 	}
 	f.stored = true
 	one := *f.entry
-	one.Body, one.Length, one.Purges = trimmed(f.data), int64(len(f.data)), f.Purges
+	one.Body, one.Length, one.Purges = trimmed(data), int64(len(data)), f.Purges
 	f.mu.Unlock()
 	f.put(&one)
 	f.leave()
@@ -307,7 +318,7 @@ func (f *Fill) Finish(err error) (stored bool) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil && f.storing {
-		f.store()
+		f.store(f.data)
 	}
 	f.ended, f.err = true, err
 	f.cache.Return(f.reserved)

@@ -1,6 +1,10 @@
 package edgecache
 
-import "bytes"
+import (
+	"bytes"
+	"net/http"
+	"slices"
+)
 
 // ends reports whether a field belongs to one hop or one message, and so is not
 // stored (RFC 9111, section 3.1; RFC 9110, section 7.6.1), or is made anew when a
@@ -77,7 +81,13 @@ func (e *Entry) SetHead(res *Response) {
 	if res.Status == 206 {
 		without += ",Content-Range" // Parts have it
 	}
-	e.Head = headOf(res.Fields, without)
+	fields := res.Fields
+	if !slices.ContainsFunc(fields, func(f Field) bool { return equalFold(f.Name, "Date") }) {
+		// Who stores a response without Date adds it (RFC 9110, section 6.6.1).
+		date := res.ReceivedAt.UTC().Format(http.TimeFormat)
+		fields = append(slices.Clone(fields), Field{[]byte("Date"), []byte(date)})
+	}
+	e.Head = headOf(fields, without)
 }
 
 // merged is e's head with the fields of a later response in place of its own of

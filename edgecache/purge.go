@@ -201,11 +201,11 @@ func (p *Purges) Run(ctx context.Context) error {
 
 // PurgesStats says how purges travel.
 type PurgesStats struct {
-	Sequence uint64 // number of the last purge that is known
-	Waiting  int    // purges that the others do not have yet
-	Blind    bool   // the log cannot be read
-	Errors   uint64 // of Redis
-	Rules    int
+	Sequence uint64 `json:"sequence"` // number of the last purge that is known
+	Waiting  int    `json:"waiting"`  // purges that the others do not have yet
+	Blind    bool   `json:"blind"`    // the log cannot be read
+	Errors   uint64 `json:"errors"`   // of Redis
+	Rules    int    `json:"rules"`
 }
 
 // Stats says how purges travel.

@@ -166,13 +166,14 @@ func (s *Shared) Delete(k Key) {
 
 // SharedStats counts what a Shared was asked.
 type SharedStats struct {
-	Hits, Misses uint64
-	Corrupt      uint64 // values that no gateway has written
-	Outdated     uint64 // values that were purged, or have expired
-	Skipped      uint64 // reads that were not tried, as others had failed
-	Failed       uint64 // reads and writes
-	Dropped      uint64 // writes, for a full queue
-	Open         bool   // reads are not tried now
+	Hits     uint64 `json:"hits"`
+	Misses   uint64 `json:"misses"`
+	Corrupt  uint64 `json:"corrupt"`  // values that no gateway has written
+	Outdated uint64 `json:"outdated"` // values that were purged, or have expired
+	Skipped  uint64 `json:"skipped"`  // reads that were not tried, as others had failed
+	Failed   uint64 `json:"failed"`   // reads and writes
+	Dropped  uint64 `json:"dropped"`  // writes, for a full queue
+	Open     bool   `json:"open"`     // reads are not tried now
 }
 
 // Stats counts what it was asked.

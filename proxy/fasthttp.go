@@ -47,6 +47,7 @@ func (p *Proxy) Expect(ctx *fasthttp.RequestCtx) int {
 		return fasthttp.StatusContinue
 	}
 	status := x.Response.Status
+	x.closeAfter = true // nobody knows whether the body comes all the same
 	p.send(ctx, x)
 	return status
 }

@@ -38,7 +38,7 @@ func (p *Proxy) sendAtOnce(ctx *fasthttp.RequestCtx, x *Exchange) bool {
 	}
 	if x.Request.IsHead() || r.Status == 304 || r.Status == 204 {
 		length, ok := announced(r)
-		if !ok {
+		if !ok || !x.Request.IsHead() {
 			length = -1
 		}
 		p.sendWhole(ctx, conn, x, nil, true, length)

@@ -155,7 +155,7 @@ func TestCheckFaults(t *testing.T) {
 	f(`shutdown: {grace: -1s}`, `19: shutdown.grace: must be at least 0s, got the string "-1s"`)
 	f(`server: {max_connections: 0}`, `27: server.max_connections: must be at least 1, got the number 0`)
 	f(`x-anything: {goes: here}`, ``)
-	f(`tracing: {}`, `1: tracing: unknown key "tracing"; the keys here are access_log, admin, backends, listeners, paths, redis, routes, server, shutdown and trusted_proxies`)
+	f(`tracing: {}`, `1: tracing: unknown key "tracing"; the keys here are access_log, admin, backends, cache, listeners, paths, redis, routes, server, shutdown and trusted_proxies`)
 	f(`redis: {}`, `8: redis.addresses: missing key "addresses" (host:port of the server, of the sentinels of master_name, or of some nodes of a cluster)`)
 	put(t, ".", "gw.yaml", "")
 	expect(t, []string{"check", "-config", "gw.yaml"}, exitFailure, "",
