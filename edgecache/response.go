@@ -24,7 +24,6 @@ type facts struct {
 	age                  int64
 	expires              time.Time
 	hasExpires, hasDate  bool
-	expiresOnce          bool
 	modified             time.Time
 	etag                 string
 	vary                 []string // lower case

@@ -18,6 +18,19 @@ type interim struct {
 	fields []Field
 }
 
+// passes reports whether an interim response may be passed on: one that frames
+// nothing, as none may. Those that are unknown are as well (RFC 9110, section
+// 15.2).
+func (i interim) passes() bool {
+	for _, f := range i.fields {
+		switch kindOf(f.Name) {
+		case length, transferCoding, connection, upgradeField, hopByHop:
+			return false
+		}
+	}
+	return true
+}
+
 // cloneFields copies fields, in memory of their own.
 func cloneFields(fields []Field) []Field {
 	out := make([]Field, len(fields))
@@ -36,13 +49,13 @@ func (x *Exchange) takeInterims(ctx *fasthttp.RequestCtx) {
 	}
 	conn := ctx.Conn()
 	x.Request.interim = func(status int, fields []Field) {
+		if !(interim{status, fields}).passes() {
+			return
+		}
 		b := append([]byte("HTTP/1.1 "), strconv.Itoa(status)...)
 		b = append(append(b, ' '), http.StatusText(status)...)
 		b = append(b, "\r\n"...)
 		for _, f := range fields {
-			if kindOf(f.Name) == length {
-				continue
-			}
 			b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
 		}
 		_, _ = conn.Write(append(b, "\r\n"...)) // who is gone is found out with the response
@@ -52,6 +65,9 @@ func (x *Exchange) takeInterims(ctx *fasthttp.RequestCtx) {
 // interimHTTP is how interim responses go to a client over net/http's face.
 func (x *Exchange) interimHTTP(w http.ResponseWriter) func(status int, fields []Field) {
 	return func(status int, fields []Field) {
+		if !(interim{status, fields}).passes() {
+			return
+		}
 		h := w.Header()
 		for _, f := range fields {
 			h.Add(string(f.Name), string(f.Value))
@@ -64,6 +80,9 @@ func (x *Exchange) interimHTTP(w http.ResponseWriter) func(status int, fields []
 // interimStream is how interim responses go to a client of HTTP/2.
 func (x *Exchange) interimStream(s clientStream) func(status int, fields []Field) {
 	return func(status int, fields []Field) {
+		if !(interim{status, fields}).passes() {
+			return
+		}
 		s.Begin(status)
 		for _, f := range fields {
 			s.Add(f.Name, f.Value)
