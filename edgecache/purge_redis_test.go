@@ -222,7 +222,6 @@ func TestOutboxOverflows(t *testing.T) {
 func TestPurgesUnderInterruptions(t *testing.T) {
 	server := startRedis(t)
 	gateways := []*testGateway{startGateway(t, server.Address).ready(t), startGateway(t, server.Address).ready(t)}
-	const keys = 50
 	o := &origin{}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
