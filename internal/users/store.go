@@ -71,6 +71,11 @@ type Store interface {
 // returns one that covers `after` and the write itself.
 type Token string
 
+// Newest, given to a read as after, asks for what is newest: the read shows every
+// write that was acknowledged before it began, whoever made it. It is given to no
+// write.
+const Newest Token = "newest"
+
 // Once makes a create idempotent.
 type Once struct {
 	Key  string            // the client's Idempotency-Key; empty: none

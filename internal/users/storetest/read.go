@@ -190,6 +190,9 @@ func (s *suite) tokens() {
 			if err != nil || got.Version != u.Version {
 				s.Errorf("read version %d after writing %d: %v", got.Version, u.Version, err)
 			}
+			if got, _, err = s.store.Get(s.ctx, u.ID, users.Newest); err != nil || got.Version != u.Version {
+				s.Errorf("read version %d as the newest, after writing %d: %v", got.Version, u.Version, err)
+			}
 			page, err := s.store.List(s.ctx, users.Query{Email: s.normal(u.Email), Limit: 1}, seen)
 			if err != nil || len(page.Users) != 1 || page.Users[0].Version != u.Version {
 				s.Errorf("listed %v after writing %d: %v", page.Users, u.Version, err)
