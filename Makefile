@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop
 
-.PHONY: run build test check bench fuzz soak cover compiler gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench fuzz soak cover compiler redis gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -16,8 +16,9 @@ run:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/ ./cmd/...
 
-# The race detector needs cgo, and cgo a C compiler.
-test: compiler
+# The race detector needs cgo, and cgo a C compiler; some tests need a real
+# redis-server.
+test: compiler redis
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
 		for module in $(MODULES); do \
 			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race -pgo=off ./... || exit; \
@@ -34,6 +35,13 @@ compiler:
 		echo 'Installing a C compiler for the race detector'; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev; } >/dev/null || true; \
 	fi
+
+redis:
+	@if ! command -v redis-server >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing redis-server for the tests of what gateways share'; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null || true; \
+	fi
+	@command -v redis-server >/dev/null || echo 'No redis-server: the tests of what gateways share will fail. Install it (apt-get install redis-server).'
 
 check: gofmt vet staticcheck graph modules vulnerabilities
 
