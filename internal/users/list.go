@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 const (
@@ -98,7 +96,7 @@ func (q *Query) set(name, value string, cursor *string) (err error) {
 		q.Region = value
 		return checkRegion(name, value)
 	case "q":
-		q.Prefix = norm.NFC.String(strings.ToLower(norm.NFC.String(value)))
+		q.Prefix = Fold(value)
 		if n := utf8.RuneCountInString(q.Prefix); n < 1 || n > maxPrefix || strings.ContainsRune(value, 0) {
 			return &FieldError{name, fmt.Sprintf("is not 1 to %d characters", maxPrefix)}
 		}

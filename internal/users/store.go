@@ -125,6 +125,12 @@ type Check struct {
 	Vital, Spare bool
 }
 
+// A Change is one write, for what has to happen with it in its transaction.
+type Change struct {
+	Before *User // nil: the user is new
+	After  *User // nil: the user is gone
+}
+
 // What stores answer with; others are failures of theirs.
 var (
 	ErrNotFound   = errors.New("there is no such user")
