@@ -44,6 +44,9 @@ type Config struct {
 // onceKept is how long an Idempotency-Key is remembered, at least.
 const onceKept = 48 * time.Hour
 
+// ErrTaken says that another process has the directory.
+var ErrTaken = errors.New("another process has it open")
+
 // A Store is a users.Store over SQLite files.
 type Store struct {
 	cfg    Config
