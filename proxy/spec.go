@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -177,6 +179,9 @@ type Spec struct {
 	MaxBodyBytes   int64 // of a request; 0: unbounded
 	AccessLog      AccessLog
 	Number         uint64
+	// Redis is where gateways keep what they share; nil: each for itself. It is
+	// open for as long as exchanges of the generation may ask it.
+	Redis redis.UniversalClient
 }
 
 // AccessLog says which exchanges leave a line, and how it looks.

@@ -44,7 +44,7 @@ func (p *program) explain(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.gen.Close()
+	defer s.drop(nil)
 	printExplanation(p.out, probe, px.Explain(s.gen, probe), s.gen.Routes())
 	return nil
 }

@@ -212,3 +212,6 @@ func checkMembers(object []byte) error {
 		stack[top].name = stack[top].keys != nil && !stack[top].name
 	}
 }
+
+// Fold is text as q compares it: NFC, lower case.
+func Fold(text string) string { return norm.NFC.String(strings.ToLower(norm.NFC.String(text))) }

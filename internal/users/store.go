@@ -120,8 +120,15 @@ type Page struct {
 type Check struct {
 	Name string // such as "shard s1 primary"
 	Err  error  // for the log; nil: it answered
-	// Spare says that the service does without it for the while.
-	Spare bool
+	// Vital says that hardly a request can be answered without it, as with a
+	// shard of which nobody answers; Spare, that all can.
+	Vital, Spare bool
+}
+
+// A Change is one write, for what has to happen with it in its transaction.
+type Change struct {
+	Before *User // nil: the user is new
+	After  *User // nil: the user is gone
 }
 
 // What stores answer with; others are failures of theirs.
