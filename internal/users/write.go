@@ -88,7 +88,7 @@ func (h *Handler) replace(req *Request, resp *Response, id string) error {
 	if err := h.hashInto(req, &d); err != nil {
 		return err
 	}
-	d.user.ID = id
+	d.user.ID = strings.Clone(id) // of the request, which ends before the cache does
 	version, err := expect.only(func() (int64, error) { return h.newestVersion(req, id) })
 	if err != nil {
 		return err

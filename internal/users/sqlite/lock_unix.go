@@ -19,7 +19,7 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another process has the users' data in %s open", dir)
+		return nil, fmt.Errorf("the users' data cannot be kept in %s: %w", dir, ErrTaken)
 	}
 	return f, nil
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/sluice-edge/sluice/internal/shard"
 	"github.com/sluice-edge/sluice/internal/users"
 )
 
@@ -32,7 +33,7 @@ type Config struct {
 	Dir    string   // created where it is missing
 	Shards []string // their names; what a directory was made with, it keeps
 	Layout string   // how users are placed, to tell directories apart: "hash"
-	Place  Placement
+	Assign shard.Assigner
 
 	Metrics *metrics.Set // nil: none
 	// OnWrite is called in the transaction of every write, before its commit;
@@ -40,21 +41,11 @@ type Config struct {
 	OnWrite func(ctx context.Context, tx *sql.Tx, c users.Change) error
 }
 
-// A Placement says where users and addresses belong. Its methods are pure.
-type Placement interface {
-	// Home is the bucket of a new user.
-	Home(normalEmail, region string) int
-	// Claim is the bucket in which an address is claimed.
-	Claim(normalEmail string) int
-	// Shard is the index of the shard that has a bucket.
-	Shard(bucket int) int
-	// NewID makes an ID in a bucket; BucketOf finds it there again.
-	NewID(bucket int, now time.Time) string
-	BucketOf(id string) (bucket int, ok bool)
-}
-
 // onceKept is how long an Idempotency-Key is remembered, at least.
 const onceKept = 48 * time.Hour
+
+// ErrTaken says that another process has the directory.
+var ErrTaken = errors.New("another process has it open")
 
 // A Store is a users.Store over SQLite files.
 type Store struct {
@@ -69,7 +60,7 @@ type Store struct {
 // Open opens the files of a directory, or makes them, and settles what a crash
 // has left. One process at a time has a directory.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	if len(cfg.Shards) == 0 || cfg.Place == nil {
+	if len(cfg.Shards) == 0 || cfg.Assign == nil {
 		return nil, errors.New("a store needs a shard at least, and a placement")
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
@@ -214,15 +205,16 @@ func (s *Store) known(after users.Token) error {
 
 // homeOf is the file that has, or would have, the user of an ID.
 func (s *Store) homeOf(id string) (*file, bool) {
-	bucket, ok := s.cfg.Place.BucketOf(id)
-	if !ok {
+	parsed, err := shard.ParseID(id)
+	if err != nil {
 		return nil, false
 	}
-	return s.files[s.cfg.Place.Shard(bucket)], true
+	return s.files[s.cfg.Assign.Home(parsed.Bucket())], true
 }
 
+// claimOf is the file where an address is claimed, whoever has it.
 func (s *Store) claimOf(normalEmail string) *file {
-	return s.files[s.cfg.Place.Shard(s.cfg.Place.Claim(normalEmail))]
+	return s.files[s.cfg.Assign.Home(shard.KeyBucket(normalEmail))]
 }
 
 // failure is what the service answers where SQLite cannot. The client's own end

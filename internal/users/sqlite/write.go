@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"time"
 
+	"github.com/sluice-edge/sluice/internal/shard"
 	"github.com/sluice-edge/sluice/internal/users"
 )
 
@@ -22,10 +23,10 @@ func (s *Store) Create(ctx context.Context, u users.User, once users.Once, after
 		return u, false, "", err
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	bucket := s.cfg.Place.Home(norm, u.Region)
-	u.ID, u.Version, u.CreatedAt, u.UpdatedAt = s.cfg.Place.NewID(bucket, now), 1, now, now
+	bucket := s.cfg.Assign.Bucket(norm, u.Region)
+	u.ID, u.Version, u.CreatedAt, u.UpdatedAt = shard.NewID(bucket, now).String(), 1, now, now
 	c := creation{s: s, u: u, norm: norm, once: once, bucket: bucket}
-	c.home, c.claim = s.files[s.cfg.Place.Shard(bucket)], s.claimOf(norm)
+	c.home, c.claim = s.files[s.cfg.Assign.Home(bucket)], s.claimOf(norm)
 	defer c.home.observe("primary", "create", time.Now())
 	if once.Key != "" {
 		key := &s.keys[maphash.String(keySeed, once.Key)%uint64(len(s.keys))]
@@ -46,7 +47,7 @@ type creation struct {
 	u           users.User
 	norm        string
 	once        users.Once
-	bucket      int
+	bucket      shard.Bucket
 	home, claim *file
 	replayed    bool
 }
