@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -49,6 +50,8 @@ type Cluster struct {
 	metrics *meters
 
 	refreshing sync.Mutex
+	turns      atomic.Int64 // two for each look at the map: begun, ended
+	refreshed  error        // of the last; under refreshing
 }
 
 // New returns a cluster that nobody probes until Run. It connects to nothing,

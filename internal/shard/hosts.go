@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -120,6 +121,27 @@ func (s *shardHosts) failed(h *host, err error) {
 func (s *shardHosts) noPrimary() error {
 	return &Unavailable{Shard: s.name, What: fmt.Sprintf("the primary of shard %s cannot be reached", s.name)}
 }
+
+// enter waits for a place among the reads that the primary does for replicas:
+// were they all to fail, it would have no time for writes.
+func (s *shardHosts) enter(ctx context.Context, patience time.Duration) bool {
+	select {
+	case s.fallback <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case s.fallback <- struct{}{}:
+		return true
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return false
+}
+
+func (s *shardHosts) leave() { <-s.fallback }
 
 // replicas are those that may serve, the nearest in turn first. Where some cover
 // need, they come before the others.

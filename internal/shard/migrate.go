@@ -156,10 +156,22 @@ func (c *Cluster) foundOwners(ctx context.Context, s *shardHosts) error {
 	})
 }
 
-// Refresh reads the map if the router has an older one.
+// Refresh reads the map if the router has an older one. Those who ask while
+// somebody does so wait for the next turn, which does for all of them.
 func (c *Cluster) Refresh(ctx context.Context) error {
+	came := c.turns.Load()
 	c.refreshing.Lock()
 	defer c.refreshing.Unlock()
+	if c.turns.Load() > came+1 { // one has begun since, and has ended
+		return c.refreshed
+	}
+	c.turns.Add(1)
+	c.refreshed = c.refresh(ctx)
+	c.turns.Add(1)
+	return c.refreshed
+}
+
+func (c *Cluster) refresh(ctx context.Context) error {
 	return c.onAny(ctx, c.shards[0], func(conn *pgx.Conn) error {
 		var version int64
 		if err := conn.QueryRow(ctx, "SELECT version FROM shard_map_version").Scan(&version); err != nil {

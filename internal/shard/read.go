@@ -24,8 +24,8 @@ type Read struct {
 
 // A Source says where an answer came from.
 type Source struct {
-	Primary bool // so that it was the newest when it was read
 	Stale   bool // a replica answered because no primary could
+	Primary bool // so that it was the newest when it was read
 }
 
 // Owned is the condition on bucket_owner o that a Read's SQL contains.
@@ -111,12 +111,10 @@ func (c *Cluster) ask(ctx context.Context, s *shardHosts, q question) (Source, e
 		return Source{}, &Unavailable{Shard: s.name, What: "no server of shard " + s.name + " that is new enough can be reached", Err: last}
 	}
 	if len(s.hosts) > 1 && !q.newest {
-		select {
-		case s.fallback <- struct{}{}:
-			defer func() { <-s.fallback }()
-		default:
+		if !s.enter(ctx, c.cfg.Timeout) {
 			return Source{}, &Unavailable{Shard: s.name, What: "the primary of shard " + s.name + " already does the replicas' work", Err: last}
 		}
+		defer s.leave()
 	}
 	try, cancel := context.WithTimeout(ctx, c.cfg.WriteTimeout)
 	defer cancel()

@@ -75,12 +75,16 @@ CREATE TABLE bucket_dirty (
 -- WHEN (current_setting('shard.copying', true) = '1') that calls this with the
 -- name of the column that, beside the bucket, is the key.
 CREATE FUNCTION bucket_row_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    pk text;
 BEGIN
     IF TG_OP <> 'INSERT' THEN
-        INSERT INTO bucket_dirty (bucket, tbl, pk) VALUES (OLD.bucket, TG_TABLE_NAME, to_jsonb(OLD) ->> TG_ARGV[0]);
+        EXECUTE format('SELECT ($1).%I::text', TG_ARGV[0]) INTO pk USING OLD;
+        INSERT INTO bucket_dirty (bucket, tbl, pk) VALUES (OLD.bucket, TG_TABLE_NAME, pk);
     END IF;
     IF TG_OP <> 'DELETE' THEN
-        INSERT INTO bucket_dirty (bucket, tbl, pk) VALUES (NEW.bucket, TG_TABLE_NAME, to_jsonb(NEW) ->> TG_ARGV[0]);
+        EXECUTE format('SELECT ($1).%I::text', TG_ARGV[0]) INTO pk USING NEW;
+        INSERT INTO bucket_dirty (bucket, tbl, pk) VALUES (NEW.bucket, TG_TABLE_NAME, pk);
     END IF;
     RETURN NULL;
 END $$;
