@@ -28,7 +28,7 @@ type Settings struct {
 	Username     string        `yaml:"username" doc:"for ACLs; empty: the default user"`
 	PasswordFile string        `yaml:"password_file" doc:"file of the password; empty: none"`
 	DB           int           `yaml:"db" min:"0" max:"1000000" default:"0" doc:"number of the database; a cluster has only 0"`
-	TLS          *TLS     `yaml:"tls" doc:"speak TLS: true, or how its certificate is verified"`
+	TLS          *TLS          `yaml:"tls" doc:"speak TLS: true, or how its certificate is verified"`
 	Timeout      time.Duration `yaml:"timeout" min:"1ms" max:"10s" default:"50ms" doc:"to connect, and for each command; no request waits longer for Redis"`
 }
 

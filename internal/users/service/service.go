@@ -274,3 +274,26 @@ func (a *Services) drop(b *base) error {
 	delete(a.bases, b.key)
 	return b.store.Close()
 }
+
+// Store is where the service keeps its users, without what is cached of them.
+func (s *Service) Store() users.Store { return s.base.store }
+
+// Sizes says what each shard holds.
+func (s *Service) Sizes(ctx context.Context) ([]shard.Size, error) {
+	switch store := s.base.store.(type) {
+	case *postgres.Store:
+		return store.Cluster().Sizes(ctx), nil
+	case *sqlite.Store:
+		return store.Sizes(ctx)
+	}
+	return nil, errors.New("this store does not know its sizes")
+}
+
+// Cluster is what the service's shards run on; nil in embedded mode, the shards
+// of which do not move.
+func (s *Service) Cluster() *shard.Cluster {
+	if store, ok := s.base.store.(*postgres.Store); ok {
+		return store.Cluster()
+	}
+	return nil
+}
