@@ -110,21 +110,40 @@ func TestUsage(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	path := write(t, `users:
-  mode: postgres
+	for _, c := range []struct {
+		text string
+		want []string // after the file's name
+	}{
+		{`users:
   cache: {mode: sometimes}
-  strategy: range
   sharts: []
+`, []string{`:2:17: users.cache.mode: expected off, ttl, event or write_through`, `:3:3: users.sharts: unknown key "sharts"; did you mean "shards"?`}},
+		{`users:
+  mode: postgres
+  strategy: range
+  secret_file: /nowhere
   shards:
     - {name: s1, primary: "mysql://x", range: [a]}
-`)
-	code, _, stderr := command(t, "run", "-config", path)
-	for _, want := range []string{
-		path + `:3:17: users.cache.mode: `, path + `:5:3: users.sharts: unknown key "sharts"; did you mean "shards"?`,
-		path + `:7:26: users.shards[0].primary: `, path + `:7:46: users.shards[0].range: a range has two ends`,
+    - {name: s1, range: [a, b]}
+`, []string{
+			`:4:16: users.secret_file: cannot read /nowhere: no such file or directory`,
+			`:6:27: users.shards[0].primary: it is no URL such as postgres://user@host:5432/database`,
+			`:6:47: users.shards[0].range: a range has two ends, such as [a, g]`,
+			`:7:14: users.shards[1].name: shards[0] has the name "s1" already`,
+			`:7:7: users.shards[1].primary: mode postgres needs the address of the shard's primary`,
+		}},
+		{"users: {mode: postgres}\n", []string{`:1:8: users.shards: mode postgres needs a shard with its primary at least`}},
+		{"users: {mode: distributed, shards: [{name: a, primary: \"postgres://h/d\"}, {name: b, primary: \"postgres://h/d\"}]}\n",
+			[]string{`users.shards: mode distributed has one address`}},
+		{"users: {shards: [{name: a, primary: \"postgres://h/d\"}]}\n", []string{`users.shards[0].primary: mode embedded keeps users in files`}},
+		{"users: {strategy: geo, shards: [{name: a}, {name: b}]}\n", []string{`users.shards: `}},
 	} {
-		if code != exitFailure || !strings.Contains(stderr, want) {
-			t.Errorf("exit code %d, no %q in:\n%s", code, want, stderr)
+		path := write(t, c.text)
+		code, _, stderr := command(t, "run", "-config", path)
+		for _, want := range c.want {
+			if code != exitFailure || !strings.Contains(stderr, want) {
+				t.Errorf("exit code %d, no %q in:\n%s", code, want, stderr)
+			}
 		}
 	}
 }
