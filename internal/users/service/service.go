@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-edge/sluice/internal/shard"
@@ -37,12 +39,22 @@ const openTime = 30 * time.Second
 // common, they share, so that a reload with other settings neither empties the
 // cache nor ends a session, nor opens a file twice.
 type Services struct {
+	// Hooks are set before the first Open.
+	Hooks Hooks
+
 	metrics *metrics.Set
 	log     *slog.Logger
 
 	mu       sync.Mutex
 	services map[string]*Service
 	bases    map[string]*base
+}
+
+// Hooks are run in the transaction of every write of a user, before its commit:
+// their error undoes the write. They are the place to enqueue jobs.
+type Hooks struct {
+	SQLite   func(ctx context.Context, tx *sql.Tx, c users.Change) error
+	Postgres func(ctx context.Context, tx pgx.Tx, e postgres.Event) error
 }
 
 // NewServices returns a place for services. set and log may be nil.
@@ -140,7 +152,7 @@ func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
 	if spec.Mode != Embedded {
 		return a.servers(ctx, spec, assign)
 	}
-	cfg := sqlite.Config{Dir: spec.DataDir, Layout: spec.Strategy, Assign: assign, Metrics: a.metrics}
+	cfg := sqlite.Config{Dir: spec.DataDir, Layout: spec.Strategy, Assign: assign, Metrics: a.metrics, OnWrite: a.Hooks.SQLite}
 	for _, sh := range spec.shards() {
 		cfg.Shards = append(cfg.Shards, sh.Name)
 		if spec.Strategy == "range" {
@@ -158,7 +170,7 @@ func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
 func (a *Services) servers(ctx context.Context, spec Spec, assign shard.Assigner) (users.Store, error) {
 	cfg := postgres.Config{
 		Assigner: assign, MaxReplicaLag: spec.MaxReplicaLag, Distributed: spec.Mode == Distributed,
-		Log: a.log, Metrics: a.metrics,
+		Within: a.Hooks.Postgres, Log: a.log, Metrics: a.metrics,
 	}
 	for _, sh := range spec.Shards {
 		cfg.Shards = append(cfg.Shards, shard.Address{Name: sh.Name, Primary: sh.Primary, Replicas: sh.Replicas})
