@@ -72,6 +72,7 @@ type Handler struct {
 	sessions Sessions
 	sign     signer
 	hashing  chan struct{} // as many as may hash passwords at a time
+	waiting  atomic.Int64  // for it, and hashing
 	log      *slog.Logger
 	leaving  atomic.Bool
 }

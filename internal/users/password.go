@@ -20,6 +20,7 @@ const (
 	argonKey    = 32 // bytes
 	argonSalt   = 16 // bytes
 	maxHashing  = 2  // at a time, in the process: each holds argonMemory
+	maxWaiting  = 64
 )
 
 var argonHead = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$", argon2.Version, argonMemory, argonTime, argonLanes)
@@ -68,7 +69,14 @@ func (h *Handler) matches(ctx context.Context, password, hash string) (bool, err
 	return subtle.ConstantTimeCompare(key, want) == 1 && ok, nil
 }
 
+// argon is the key of a password. Only so many wait for it: who tries passwords
+// in numbers must not fill the memory with those that come after.
 func (h *Handler) argon(ctx context.Context, password string, salt []byte) ([]byte, error) {
+	if h.waiting.Add(1) > maxWaiting {
+		h.waiting.Add(-1)
+		return nil, &Unavailable{What: "too many passwords are being checked"}
+	}
+	defer h.waiting.Add(-1)
 	select {
 	case h.hashing <- struct{}{}:
 	case <-ctx.Done():
