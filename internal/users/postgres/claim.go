@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/sluice-edge/sluice/internal/shard"
@@ -139,7 +141,15 @@ func (s *Store) retryUnknown(ctx context.Context, b shard.Bucket, w shard.Write)
 		case <-timer.C:
 		}
 		timer.Stop()
-		seen, err = s.cluster.Write(ctx, b, w)
+		if seen, err = s.cluster.Write(ctx, b, w); duplicate(err) {
+			return seen, err // the earlier try was done, or somebody else's
+		}
 	}
 	return seen, err
+}
+
+// duplicate reports whether a row with that key was there.
+func duplicate(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505"
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/sluice-edge/sluice/internal/shard"
@@ -161,58 +160,43 @@ func (c *creation) mark(ctx context.Context) error {
 }
 
 const (
-	insertUser = `INSERT INTO users (bucket, id, email, email_norm, email_op, name, name_key, region, attributes, password_hash, version, last_op, created_at, updated_at)
-		SELECT $1, $2, $3, $4, $2, $5, $6, $7, $8::json, $9, 1, $2, $10, $10`
-
-	localSQL = `WITH claim AS (INSERT INTO email_claim (bucket, email_norm, user_id, op, state) VALUES ($1, $4, $2, $2, 'confirmed') ON CONFLICT DO NOTHING RETURNING 1)
-		` + insertUser + ` WHERE EXISTS (SELECT FROM claim)`
-
-	localOnceSQL = `WITH claim AS (INSERT INTO email_claim (bucket, email_norm, user_id, op, state) VALUES ($1, $4, $2, $2, 'confirmed') ON CONFLICT DO NOTHING RETURNING 1),
-		done AS (INSERT INTO write_op (bucket, op, done, result) SELECT $1, $2, true, $11::json WHERE EXISTS (SELECT FROM claim))
-		` + insertUser + ` WHERE EXISTS (SELECT FROM claim)`
-
-	acrossSQL = `WITH done AS (INSERT INTO write_op (bucket, op, done, result) VALUES ($1, $2, true, $11::json) ON CONFLICT DO NOTHING RETURNING 1)
-		` + insertUser + ` WHERE EXISTS (SELECT FROM done)`
+	insertClaim = "INSERT INTO email_claim (bucket, email_norm, user_id, op, state) VALUES ($1, $2, $3, $3, 'confirmed')"
+	insertOp    = "INSERT INTO write_op (bucket, op, done, result) VALUES ($1, $2, true, $3)"
+	insertUser  = `INSERT INTO users (bucket, id, email, email_norm, email_op, name, name_key, region, attributes, password_hash, version, last_op, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $2, $5, $6, $7, $8, $9, 1, $2, $10, $10)`
 )
 
-// insert writes the user's row in its bucket, and reports whether it is new.
-func (c *creation) insert(ctx context.Context, sql string) (bool, error) {
-	b, u := c.id.Bucket(), c.u
-	args := []any{int16(b), uuid(c.id), u.Email, c.norm, u.Name, nameKey(u.Name), u.Region, string(u.Attributes), u.PasswordHash, u.CreatedAt}
-	if sql != localSQL {
-		args = append(args, pgtype.Text{String: string(c.body), Valid: c.body != nil})
-	}
-	var inserted bool
+// insert writes the user's row in its bucket, and either the claim of the address
+// or the operation, by which it can be told that it was done. It reports false
+// where one of them is there already: then nothing was written.
+func (c *creation) insert(ctx context.Context, local bool) (bool, error) {
+	b, u, id := c.id.Bucket(), c.u, uuid(c.id)
 	w := shard.Write{Op: "create", Queue: func(batch *pgx.Batch) {
-		inserted = false
-		batch.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
-			inserted = tag.RowsAffected() == 1
-			return nil
-		})
+		if local {
+			batch.Queue(insertClaim, int16(b), c.norm, id)
+		}
+		if !local || c.body != nil {
+			batch.Queue(insertOp, int16(b), id, pgtype.Text{String: string(c.body), Valid: c.body != nil})
+		}
+		batch.Queue(insertUser, int16(b), id, u.Email, c.norm, u.Name, nameKey(u.Name), u.Region, string(u.Attributes), u.PasswordHash, u.CreatedAt)
 	}}
 	if c.s.within != nil {
-		w.Within = func(ctx context.Context, tx pgx.Tx) error {
-			if !inserted {
-				return nil
-			}
-			return c.s.within(ctx, tx, Event{"created", u})
-		}
+		w.Within = func(ctx context.Context, tx pgx.Tx) error { return c.s.within(ctx, tx, Event{"created", u}) }
 	}
 	seen, err := c.s.retryUnknown(ctx, b, w)
+	if duplicate(err) {
+		return false, nil
+	}
 	if err == nil {
 		c.seen.Saw(seen.Version, seen.Shard, seen.At)
 	}
-	return inserted, err
+	return err == nil, err
 }
 
 // local creates a user in the bucket of its address, in one transaction.
 func (c *creation) local(ctx context.Context) error {
-	sql := localSQL
-	if c.body != nil {
-		sql = localOnceSQL
-	}
 	for {
-		inserted, err := c.insert(ctx, sql)
+		inserted, err := c.insert(ctx, true)
 		if err != nil || inserted {
 			return err
 		}
@@ -268,7 +252,7 @@ func (c *creation) across(ctx context.Context) error {
 		}
 		return users.ErrEmailTaken
 	}
-	inserted, err := c.insert(ctx, acrossSQL)
+	inserted, err := c.insert(ctx, false)
 	switch {
 	case unknown(err):
 		return err // the claim stays until somebody asks

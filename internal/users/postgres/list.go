@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -91,7 +92,7 @@ func (l *listing) query(i int) (string, []any) {
 		args = append(args, v)
 		return fmt.Sprint("$", len(args))
 	}
-	where := "get_bit(m.bits, u.bucket) = 1"
+	from, where := "users u", "get_bit(m.bits, u.bucket) <> 0" // of = 1 the planner expects few
 	if p := l.from[i]; !p.begins() {
 		where += " AND (u.created_at, u.id) < (" + arg(p.at) + ", " + arg(uuid(p.id)) + ")"
 	}
@@ -100,11 +101,18 @@ func (l *listing) query(i int) (string, []any) {
 	}
 	if l.q.Prefix != "" {
 		low, high := arg(l.q.Prefix), arg(l.q.Prefix+"\U0010FFFF")
-		where += " AND (u.name_key >= " + low + " AND u.name_key < " + high + " OR u.email_norm >= " + low + " AND u.email_norm < " + high + ")"
+		name := "(name_key >= " + low + " AND name_key < " + high + ")"
+		email := "(email_norm >= " + low + " AND email_norm < " + high + ")"
+		if utf8.RuneCountInString(l.q.Prefix) < 2 {
+			where += " AND (" + name + " OR " + email + ")" // many: the newest are looked through
+		} else {
+			from = "(WITH hit AS MATERIALIZED (SELECT * FROM users WHERE " + name +
+				" UNION ALL SELECT * FROM users WHERE " + email + " AND NOT " + name + ") SELECT * FROM hit) u"
+		}
 	}
 	// The limit is no parameter: a plan for any limit sorts the table.
 	return `SELECT CASE WHEN row_number() OVER () = 1 THEN m.bits END, u.* FROM bucket_bitmap m LEFT JOIN LATERAL (
-		SELECT ` + columns + " FROM users u WHERE " + where + " ORDER BY u.created_at DESC, u.id DESC LIMIT " + strconv.Itoa(l.share) + ") u ON true", args
+		SELECT ` + columns + " FROM " + from + " WHERE " + where + " ORDER BY u.created_at DESC, u.id DESC LIMIT " + strconv.Itoa(l.share) + ") u ON true", args
 }
 
 func (l *listing) rows(i int, rows pgx.Rows) (bits []byte, err error) {

@@ -18,7 +18,6 @@ CREATE TABLE users (
     PRIMARY KEY (bucket, id)
 );
 CREATE INDEX users_newest ON users (created_at DESC, id DESC);
-CREATE INDEX users_region ON users (region, created_at DESC, id DESC);
 CREATE INDEX users_name ON users (name_key);
 CREATE INDEX users_email ON users (email_norm);
 
