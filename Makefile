@@ -1,4 +1,4 @@
-# make run | test | check | bench | fuzz | soak | cover | build | cache-tests DIR=…
+# make run | test | check | bench | fuzz | soak | checker | cover | build | cache-tests DIR=…
 # Everything is set up by what needs it: Go and make are enough.
 
 GO          ?= go
@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop
 
-.PHONY: run build test check bench fuzz soak cover cache-tests compiler redis gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench fuzz soak checker cover cache-tests compiler redis postgresql gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -17,8 +17,8 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/ ./cmd/...
 
 # The race detector needs cgo, and cgo a C compiler; some tests need a real
-# redis-server.
-test: compiler redis
+# redis-server, others a real PostgreSQL.
+test: compiler redis postgresql
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
 		for module in $(MODULES); do \
 			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race -pgo=off ./... || exit; \
@@ -42,6 +42,13 @@ redis:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null || true; \
 	fi
 	@command -v redis-server >/dev/null || echo 'No redis-server: the tests of what gateways share will fail. Install it (apt-get install redis-server).'
+
+postgresql:
+	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing PostgreSQL for the tests of the user service'; \
+		{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null || true; \
+	fi
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo 'No PostgreSQL: the tests of the user service will fail. Install it (apt-get install postgresql).'
 
 check: gofmt vet staticcheck graph modules vulnerabilities
 
@@ -90,8 +97,13 @@ fuzz:
 
 # The long version of what make test does with less: bodies of 2 GiB, 500
 # reloads; and what takes minutes: clients that do not read.
-soak:
+soak: checker
 	$(GO) test -tags long -count=1 -timeout 30m -run '^TestE2E(Memory|Reload|WriteStall|Limit)' -v ./cmd/gateway
+
+# Clients of the user service keep a journal while its servers are killed, hang
+# and lag: four shards, each a primary and two replicas.
+checker: postgresql redis
+	$(GO) test -tags long -count=1 -timeout 30m -run 'AtLength$$' -v ./internal/users/...
 
 cover:
 	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...
