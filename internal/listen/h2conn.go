@@ -52,8 +52,9 @@ type h2Conn struct {
 	stalled   int64  // DATA frames that had been sent when a stream was reset because nobody took its response
 }
 
-// h2Cut is how many streams are remembered that were reset.
-const h2Cut = 64
+// h2Cut is how many streams are remembered that were reset: more than a client
+// can have open by the time it hears of that.
+const h2Cut = 256
 
 func newH2Conn(c *Conn) *h2Conn {
 	h := &h2Conn{

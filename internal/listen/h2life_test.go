@@ -103,7 +103,7 @@ func testDrainHTTP2(t *testing.T, way Config) {
 	if last != late {
 		t.Errorf("the last stream is %d, want %d", last, late)
 	}
-	f.open("/too-late", true)
+	f.must(f.WriteData(f.open("/too-late", false), true, []byte("body")))
 	if _, ended := f.settle(); len(ended) > 0 {
 		t.Errorf("%v were answered", ended)
 	}
