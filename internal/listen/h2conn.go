@@ -45,20 +45,22 @@ type h2Conn struct {
 	quiet    chan struct{}
 	out      h2Out
 
-	draining  bool   // GOAWAY has been said
-	drainedAt int64  // when, on the server's clock
-	final     bool   // as well, with the last stream
-	lastCall  uint32 // that stream
-	stalled   int64  // DATA frames that had been sent when a stream was reset because nobody took its response
+	draining  bool          // GOAWAY has been said
+	drainedAt int64         // when, on the server's clock
+	patience  time.Duration // from then on until it is said with the last stream, heard or not
+	final     bool          // as well, with the last stream
+	lastCall  uint32        // that stream
+	stalled   int64         // DATA frames that had been sent when a stream was reset because nobody took its response
 }
 
-// h2Cut is how many streams are remembered that were reset.
-const h2Cut = 64
+// h2Cut is how many streams are remembered that were reset: more than a client
+// can have open by the time it hears of that.
+const h2Cut = 256
 
 func newH2Conn(c *Conn) *h2Conn {
 	h := &h2Conn{
 		c: c, s: c.s, streams: map[uint32]*Stream{}, quiet: make(chan struct{}),
-		window: h2ConnWindow, untold: 1, stalled: -1,
+		window: h2ConnWindow, untold: 1, stalled: -1, patience: h2DrainIdle,
 	}
 	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		h.peer = netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), addr.AddrPort().Port())

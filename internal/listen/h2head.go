@@ -212,6 +212,7 @@ func (h *h2Conn) complete(st *Stream) (code http2.ErrCode, run bool) {
 	h.last = b.stream
 	switch {
 	case h.closed || h.final && b.stream > h.lastCall:
+		h.ignore(b.stream)
 		return http2.ErrCodeNo, false
 	case h.handlers >= h2Handlers:
 		h.reset(b.stream, http2.ErrCodeRefusedStream)

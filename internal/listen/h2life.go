@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	h2DrainIdle = 250 * time.Millisecond // for a client to hear GOAWAY and answer
+	h2DrainIdle = 500 * time.Millisecond // for a client to hear GOAWAY and answer
 	h2DrainPing = "draining"             // whose answer says that it has
 )
 
@@ -97,7 +97,7 @@ func (h *h2Conn) checkStreams(now int64, passed time.Duration) (stalled bool) {
 	lim := h.s.limits.Load()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.draining && now-h.drainedAt > int64(h2DrainIdle) {
+	if h.draining && now-h.drainedAt > int64(h.patience) {
 		h.callLast()
 	}
 	if h.c.in() == stateIdle && now-h.c.since.Load() > int64(parkAfter) {

@@ -75,6 +75,10 @@ func testDrainHTTP2(t *testing.T, way Config) {
 	f := newFramer(t, s)
 	f.open("/held", true)
 	<-began
+	h := s.conns.all()[0].h2.Load()
+	h.mu.Lock()
+	h.patience = patience // a slow machine is not a slow client
+	h.mu.Unlock()
 	done := shutdown(t.Context(), s)
 	wantLast := func(last uint32) {
 		t.Helper()
@@ -103,7 +107,7 @@ func testDrainHTTP2(t *testing.T, way Config) {
 	if last != late {
 		t.Errorf("the last stream is %d, want %d", last, late)
 	}
-	f.open("/too-late", true)
+	f.must(f.WriteData(f.open("/too-late", false), true, []byte("body")))
 	if _, ended := f.settle(); len(ended) > 0 {
 		t.Errorf("%v were answered", ended)
 	}

@@ -282,8 +282,7 @@ func (h *h2Conn) served(st *Stream) {
 // be open. With mu held, which it lets go of meanwhile.
 func (h *h2Conn) reset(id uint32, code http2.ErrCode) {
 	h.out.buf = h2.AppendReset(h.out.buf, id, code)
-	h.cut[h.cuts%h2Cut] = id
-	h.cuts++
+	h.ignore(id)
 	if provoked(code) {
 		h.out.resets.Add(1)
 	}
@@ -297,7 +296,13 @@ func (h *h2Conn) reset(id uint32, code http2.ErrCode) {
 	}
 }
 
-// wasCut reports whether a stream was reset here lately. With mu held.
+// ignore has what may be under way to a stream be passed over. With mu held.
+func (h *h2Conn) ignore(id uint32) {
+	h.cut[h.cuts%h2Cut] = id
+	h.cuts++
+}
+
+// wasCut reports whether a stream is one of those to ignore. With mu held.
 func (h *h2Conn) wasCut(id uint32) bool {
 	for _, one := range h.cut[:min(h.cuts, h2Cut)] {
 		if one == id {
