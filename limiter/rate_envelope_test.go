@@ -345,7 +345,7 @@ func TestRateEnvelopeAway(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t)
-			f.spec.OnError, f.timeout = RateLocal, 50*time.Millisecond
+			f.spec.OnError, f.timeout = RateLocal, 250*time.Millisecond
 			nodes := f.nodes(3, even)
 			for _, l := range nodes {
 				eventually(t, "the nodes know of each other", func() bool { return l.redis.Nodes() == 3 })

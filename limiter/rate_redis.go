@@ -132,7 +132,9 @@ func (r *RateRedis) Run(ctx context.Context) error {
 			r.fail(r.take(), ctx.Err())
 			return nil
 		case <-beat.C:
-			if wait, ok := r.alive(ctx, r.open.Load() && !back); ok && wait > 0 {
+			// After a moment that others may not have noticed there is nobody to wait for.
+			returning := r.open.Load() && !back && pause > rateProbe
+			if wait, ok := r.alive(ctx, returning); ok && wait > 0 {
 				back = true
 				beat.Reset(wait)
 				continue
