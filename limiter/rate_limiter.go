@@ -28,8 +28,9 @@ import (
 // each request asks Redis, except that what was denied is denied here until it could be otherwise. The windows do the
 // same. With on_error local, while Redis is away, each of N nodes has R/N and
 // B/N, beginning with what it knew of the bucket, and tells of what it has
-// admitted when Redis is back: at most one B above the envelope, and no burst on
-// return.
+// admitted when Redis is back, to which all return at the same moment: about one
+// B above the envelope at most, and no burst on return. A node that alone cannot
+// reach Redis has its share beside what the others lease, for as long.
 type RateLimiter struct {
 	name   string
 	start  time.Time

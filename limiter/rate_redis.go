@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	rateBeat     = time.Second  // between two words that this node lives
-	rateAlive    = 3 * rateBeat // how long one of them is good for
-	rateProbe    = 100 * time.Millisecond
-	rateProbeMax = time.Second
-	rateBatch    = 512 // commands in a pipeline
+	rateBeat     = time.Second            // between two words that this node lives
+	rateAlive    = 3 * rateBeat           // how long one of them is good for
+	rateProbe    = 100 * time.Millisecond // at first between two attempts to reach Redis
+	rateProbeMax = 250 * time.Millisecond
+	rateResume   = 500 * time.Millisecond // for all gateways to have found it again
+	rateBatch    = 512                    // commands in a pipeline
 )
 
 var errRateDown = errors.New("limiter: Redis is not asked while it does not answer")
@@ -124,17 +125,27 @@ func (r *RateRedis) Run(ctx context.Context) error {
 	beat := time.NewTimer(0)
 	defer beat.Stop()
 	pause := time.Duration(0) // between two attempts to reach Redis; 0: it answers
+	back := false             // it does again; the breaker stays open until all know
 	for {
 		select {
 		case <-ctx.Done():
 			r.fail(r.take(), ctx.Err())
 			return nil
 		case <-beat.C:
-			if r.alive(ctx) {
-				pause = 0
+			// After a moment that others may not have noticed there is nobody to wait for.
+			returning := r.open.Load() && !back && pause > rateProbe
+			if wait, ok := r.alive(ctx, returning); ok && wait > 0 {
+				back = true
+				beat.Reset(wait)
+				continue
+			} else if ok {
+				back, pause = false, 0
+				r.open.Store(false)
+				r.remind()
 				beat.Reset(rateBeat)
 				continue
 			}
+			back = false
 			pause = min(max(2*pause, rateProbe), rateProbeMax)
 			beat.Reset(pause)
 		case <-r.kick:
@@ -148,23 +159,29 @@ func (r *RateRedis) Run(ctx context.Context) error {
 }
 
 // alive says that this node lives and learns how many others do. It is also how
-// the breaker finds out that Redis is back.
-func (r *RateRedis) alive(ctx context.Context) bool {
+// Redis is found again: returning has it say how long to wait for the others.
+func (r *RateRedis) alive(ctx context.Context, returning bool) (wait time.Duration, ok bool) {
 	server := r.server.Load()
 	if server == nil {
-		return true
+		return 0, true
+	}
+	resume := time.Duration(0)
+	if returning {
+		resume = rateResume
 	}
 	ctx, cancel := context.WithTimeout(ctx, server.timeout)
 	defer cancel()
-	n, err := r.scripts.nodes.Run(ctx, server, []string{"sluice:limit:nodes"}, r.node, rateAlive.Microseconds()).Int64()
-	if err != nil {
+	keys := []string{"sluice:limit:{nodes}", "sluice:limit:{nodes}:resume"}
+	v, err := r.scripts.nodes.Run(ctx, server, keys, r.node, rateAlive.Microseconds(), resume.Milliseconds()).Int64Slice()
+	if err != nil || len(v) < 2 {
 		r.broken(err)
-		return false
+		return 0, false
 	}
-	r.nodes.Store(max(n, 1))
-	r.open.Store(false)
-	r.remind()
-	return true
+	if returning { // the others may not have come yet
+		v[0] = max(v[0], r.nodes.Load())
+	}
+	r.nodes.Store(max(v[0], 1))
+	return time.Duration(v[1]) * time.Millisecond, true
 }
 
 // broken opens the breaker.

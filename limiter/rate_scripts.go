@@ -159,7 +159,10 @@ end
 return {allowed, math.max(limit - others - mine, 0), 0, 0}
 `
 
-// rateNodesLua tells that a node lives, and counts those that do.
+// rateNodesLua tells that a node lives, and counts those that do. One that has
+// found Redis again (ARGV 3 is not 0) learns how long it is, in ms, until all who
+// have go back to it together: while some already did and others had their share
+// beside, more than the limit would be admitted.
 const rateNodesLua = `
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -167,7 +170,12 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - tonumber(ARGV[2])))
 redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', now + 1000000), '+inf')
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', tonumber(ARGV[2]) / 1000))
-return redis.call('ZCARD', KEYS[1])
+local wait = 0
+if tonumber(ARGV[3]) > 0 then
+	redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[3])
+	wait = redis.call('PTTL', KEYS[2])
+end
+return {redis.call('ZCARD', KEYS[1]), math.max(wait, 0)}
 `
 
 // rateScripts are the scripts of one connection to Redis; a test puts others in
