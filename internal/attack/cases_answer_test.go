@@ -257,7 +257,10 @@ func bodies() []attack {
 			return lean("Link")(r, err)
 		}),
 		judged("100 unasked", get+"\r\n", script{raw: "HTTP/1.1 100 Continue\r\n\r\n" + ok("").raw}, lean()),
-		judged("102 with a length", get+"\r\n", script{raw: "HTTP/1.1 102 Processing\r\nContent-Length: 6\r\n\r\n" + ok("").raw}, lean()),
+		judged("102 with a length", get+"\r\n", script{raw: "HTTP/1.1 102 Processing\r\nContent-Length: 6\r\n\r\n" + ok("").raw}, func(r *response, err error) error {
+			r.interim = nil // it is passed on without the length
+			return lean()(r, err)
+		}),
 		judged("unknown interim response", get+"\r\n", script{raw: "HTTP/1.1 199 X\r\nX-Hidden: 1\r\n\r\n" + ok("").raw}, lean("X-Hidden")),
 		judged("order, case and twins of fields", get+"\r\n", ok("sErVeR: x\r\nSet-Cookie: a=b\r\nX-A: 1\r\nset-cookie: c=d\r\nDate: then\r\nX-A: 2\r\nContent-Type: a/b\r\n"), func(r *response, err error) error {
 			if err := whole("hello")(r, err); err != nil {
