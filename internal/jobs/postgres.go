@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 )
 
@@ -27,6 +28,10 @@ type postgres struct {
 
 // sql puts the schema's name where $S stands.
 func (p *postgres) sql(text string) string { return strings.ReplaceAll(text, "$S", p.schema) }
+
+// tune bounds how often a queue is asked for more when it has them; new jobs are
+// announced by NOTIFY.
+func (p *postgres) tune(cfg *river.Config) { cfg.FetchCooldown = 10 * time.Millisecond }
 
 const migrationLock = 4712 // 4711 is internal/shard's
 

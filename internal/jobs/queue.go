@@ -63,6 +63,8 @@ type base interface {
 	prune(ctx context.Context) error
 	counters(ctx context.Context, day string) ([]Counter, error)
 	depth(ctx context.Context) ([]depth, error)
+	// tune has a client work as suits the database.
+	tune(cfg *river.Config)
 }
 
 func newQueue[Tx any](cfg Config, schema string, driver riverdriver.Driver[Tx], base base) (*Queue[Tx], error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 )
 
@@ -28,6 +29,12 @@ func SQLiteName(path string) string {
 }
 
 type sqlite struct{ db *sql.DB }
+
+// tune has the file looked at now and then. SQLite announces nothing, and
+// River's stand-in looks twenty times a second, busy or not.
+func (s *sqlite) tune(cfg *river.Config) {
+	cfg.PollOnly, cfg.FetchPollInterval, cfg.FetchCooldown = true, 500*time.Millisecond, 10*time.Millisecond
+}
 
 func (s *sqlite) migrate(ctx context.Context, up func(context.Context) error) error {
 	if err := up(ctx); err != nil {

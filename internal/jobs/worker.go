@@ -185,7 +185,6 @@ func (w *Worker) river(shard string, t *tally) *river.Config {
 		Logger:     riverLog(Config{Shard: shard, Log: w.cfg.Log}),
 		JobTimeout: w.cfg.Timeout, RescueStuckJobsAfter: w.cfg.Lease, SoftStopTimeout: w.cfg.Timeout,
 		RetryPolicy: backoff(w.cfg.Backoff), MaxAttempts: MaxAttempts,
-		FetchCooldown:               10 * time.Millisecond,
 		CompletedJobRetentionPeriod: doneFor,
 		CancelledJobRetentionPeriod: deadFor, DiscardedJobRetentionPeriod: deadFor,
 	}
@@ -196,6 +195,7 @@ func (q *Queue[Tx]) storage() base { return q.base }
 
 func (q *Queue[Tx]) worker(cfg *river.Config) (service, error) {
 	cfg.Schema = q.schema
+	q.base.tune(cfg)
 	return river.NewClient(q.driver, cfg)
 }
 
