@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop
 
-.PHONY: run build test check bench fuzz soak cover compiler redis gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench fuzz soak cover compiler redis prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -18,7 +18,7 @@ build:
 
 # The race detector needs cgo, and cgo a C compiler; some tests need a real
 # redis-server.
-test: compiler redis
+test: compiler redis prometheus
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
 		for module in $(MODULES); do \
 			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race -pgo=off ./... || exit; \
@@ -42,6 +42,20 @@ redis:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null || true; \
 	fi
 	@command -v redis-server >/dev/null || echo 'No redis-server: the tests of what gateways share will fail. Install it (apt-get install redis-server).'
+
+# Taken out of Debian's package rather than installed: that would start a
+# Prometheus on every address.
+prometheus:
+	@if ! command -v promtool >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Fetching Prometheus for the tests of the alerts'; \
+		{ dir=$$(mktemp -d) && chmod 755 $$dir && cd $$dir && apt-get update -qq && apt-get download -qq prometheus && \
+		dpkg -x prometheus_*.deb . && install -m 755 usr/bin/prometheus usr/bin/promtool /usr/local/bin/ && rm -r $$dir; } >/dev/null 2>&1 || true; \
+	fi
+	@command -v promtool >/dev/null || echo 'No promtool: the tests of the alerts are skipped, and fail in CI. Install it (Debian: prometheus).'
+
+alerts: prometheus
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_slow_test.yaml
 
 check: gofmt vet staticcheck graph modules vulnerabilities
 

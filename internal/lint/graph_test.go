@@ -35,6 +35,7 @@ var arrows = map[string][]string{
 	"internal/auth":   {},
 	"internal/listen": {},
 	"internal/attack": {}, // tests alone
+	"deploy":          {}, // tests alone
 	"internal/config": {},
 }
 
