@@ -1,4 +1,4 @@
-# make run | test | check | bench | fuzz | soak | cover | build
+# make run | test | check | bench | microbench | alerts | phases | fuzz | soak | cover | build
 # Everything is set up by what needs it: Go and make are enough.
 
 GO          ?= go
@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop
 
-.PHONY: run build test check bench fuzz soak cover compiler redis prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench rivals microbench fuzz soak cover compiler redis prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -57,6 +57,10 @@ alerts: prometheus
 	promtool check config deploy/prometheus/prometheus.yml
 	promtool test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_slow_test.yaml
 
+# Every phase of deploy/phases, started with what it needs, asked, and stopped.
+phases: redis
+	CI=true $(GO) test -count=1 -pgo=off -v -run '^TestPhases$$' ./deploy
+
 check: gofmt vet staticcheck graph modules vulnerabilities
 
 gofmt:
@@ -90,7 +94,24 @@ vulnerabilities:
 		echo "$$out"; exit $$code; \
 	fi
 
-bench:
+# Sluice beside HAProxy, nginx, Varnish and Caddy: writes bench/RESULTS.md. About
+# a quarter of an hour on a machine with nothing else to do.
+bench: rivals
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/gateway ./cmd/gateway
+	cd bench && $(GO) run . -peers -gateway ../bin/gateway -rounds 3 -duration 4s
+
+rivals:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		for need in wrk:wrk nginx:nginx haproxy:haproxy varnish:varnishd caddy:caddy redis-server:redis-server; do \
+			command -v $${need#*:} >/dev/null && continue; \
+			echo "Installing $${need%:*} for the comparison"; \
+			{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${need%:*}; } >/dev/null 2>&1 || echo "$${need%:*} cannot be installed"; \
+		done; \
+	fi
+	@command -v wrk >/dev/null && command -v nginx >/dev/null || { echo 'The comparison needs wrk and nginx (the load and the origin).'; exit 1; }
+
+# What single functions cost, beside their code.
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Every fuzz target there is, each for FUZZTIME.

@@ -93,7 +93,14 @@ type process struct {
 // start runs a program until the end of the test.
 func start(t testing.TB, path string, args ...string) *process {
 	t.Helper()
+	return startEnv(t, nil, path, args...)
+}
+
+// startEnv runs a program in an environment; nil: this one's.
+func startEnv(t testing.TB, env []string, path string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(path, args...), gone: make(chan struct{})}
+	p.cmd.Env = env
 	p.more = sync.NewCond(&p.mu)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StderrPipe()
