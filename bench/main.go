@@ -42,7 +42,7 @@ var (
 	duration    = flag.Duration("duration", 5*time.Second, "of each measurement")
 	rounds      = flag.Int("rounds", 3, "measurements of each proxy, taken in turn; the median counts")
 	size        = flag.Int("size", 130, "response bytes")
-	lean        = flag.Bool("lean", false, "gateway without access log")
+	lean        = flag.Bool("lean", false, "nobody writes an access log; without it all do")
 )
 
 // A rival is one proxy to measure.
@@ -105,7 +105,7 @@ func installed(dir string) []rival {
 	}
 	if _, err := exec.LookPath("nginx"); err == nil {
 		rivals = append(rivals, rival{"nginx", []string{"nginx", "-c", "FILE", "-e", "stderr"}, "nginx.conf", nginxConf(dir, "proxy", proxyAddr,
-			"location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }")})
+			nginxLog(dir)+"location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }")})
 	}
 	return rivals
 }
@@ -119,13 +119,25 @@ server { listen %s; %s } }
 `, dir, name, originAddr, addr, location)
 }
 
+// nginxLog is an access log as nginx is tuned to write one, a buffer at a time.
+func nginxLog(dir string) string {
+	if *lean {
+		return ""
+	}
+	return fmt.Sprintf("access_log %s/nginx.log combined buffer=64k flush=1s; ", dir)
+}
+
 func haproxyConf() string {
+	log := "  option httplog\n  log stdout format raw local0\n"
+	if *lean {
+		log = ""
+	}
 	return fmt.Sprintf(`global
   nbthread 2
   maxconn 8192
 defaults
   mode http
-  timeout connect 1s
+%s  timeout connect 1s
   timeout client 75s
   timeout server 60s
   option forwardfor
@@ -135,7 +147,7 @@ frontend f
   default_backend b
 backend b
   server s %s
-`, proxyAddr, originAddr)
+`, log, proxyAddr, originAddr)
 }
 
 func sluiceConf() string {

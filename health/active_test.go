@@ -95,7 +95,7 @@ func TestNewTargetFaults(t *testing.T) {
 	a.Port = 81
 	g, _ := c.Group("b", a, nil)
 	_, err := g.Add("unix:/tmp/x")
-	if f, ok := err.(*FieldError); !ok || f.Field != "port" {
+	if f, ok := err.(*FieldError); !ok || f.Field() != "port" {
 		t.Errorf("a port for a socket: %v", err)
 	}
 	if _, err := c.Group("b", a, nil); err == nil {

@@ -27,10 +27,10 @@ func wantFields(t *testing.T, err error, want ...string) {
 		}
 		for _, one := range joined.Unwrap() {
 			var f *FieldError
-			if !errors.As(one, &f) || f.Unwrap() == nil || f.Error() != f.Field+": "+f.Err.Error() {
+			if !errors.As(one, &f) || f.Unwrap() == nil || f.Error() != f.Field()+": "+f.Err.Error() {
 				t.Fatalf("%v is no FieldError", one)
 			}
-			got[f.Field] = true
+			got[f.Field()] = true
 		}
 	}
 	if !maps.Equal(got, wanted) {

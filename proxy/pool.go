@@ -127,15 +127,15 @@ func targetFault(i int, err error) *SpecError {
 // within puts a fault of a part at the part's place.
 func within(path string, err error) *SpecError {
 	var named interface{ Field() string }
-	var field *health.FieldError
 	var spec *SpecError
 	switch {
 	case errors.As(err, &spec):
 		return &SpecError{path + "." + spec.Path, spec.Err}
-	case errors.As(err, &field):
-		return &SpecError{path + "." + field.Field, field.Err}
 	case errors.As(err, &named) && named.Field() != "":
 		path += "." + named.Field()
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner // the place is in the path
+		}
 	}
 	return &SpecError{path, err}
 }

@@ -128,7 +128,7 @@ type Timeouts struct {
 type Transport struct {
 	Protocol        string        `yaml:"protocol" enum:"http1|h2|h2c" doc:"what targets speak; h2: HTTP/2 over TLS, for https:// targets; h2c: HTTP/2 without, for http:// and unix: ones; neither takes upgrades (WebSocket)"`
 	MaxConnections  int           `yaml:"max_connections" min:"0" doc:"a target; 0: unbounded; with HTTP/2 another is opened when the others have 100 requests each, or what the target allows"`
-	IdleConnections int           `yaml:"idle_connections" min:"0" doc:"kept unused for each target"`
+	IdleConnections int           `yaml:"idle_connections" min:"0" doc:"kept for each target although nothing needs them; more are closed a second after the load has fallen"`
 	IdleTimeout     time.Duration `yaml:"idle_timeout" doc:"how long they are kept; shorter than the target keeps them"`
 	TLS             TargetTLS     `yaml:"tls" doc:"for https targets"`
 }

@@ -71,6 +71,21 @@ func TestUsage(t *testing.T) {
 	expect(t, []string{"test", "-config", "gw.yaml", "none.yaml"}, exitFailure, "", "gateway: cannot read none.yaml: no such file or directory")
 }
 
+// What a room says of its own keys is placed at those keys.
+func TestCheckPlacesFaults(t *testing.T) {
+	t.Chdir(t.TempDir())
+	put(t, ".", "gw.yaml", `backends:
+  up:
+    targets: ["http://127.0.0.1:1"]
+    health: {active: {path: /h, expect: [99]}}
+    balance: {policy: ring_hash, hash: "cooky:x"}
+routes: [{match: "/*", backend: up}]
+`)
+	expect(t, []string{"check", "-config", "gw.yaml"}, exitFailure, "", `
+gw.yaml:4:42: backends.up.health.active.expect[0]: "99" is neither a status from 200 to 599 nor a range such as 200-299
+gw.yaml:5:40: backends.up.balance.hash: "cooky:x" is no part of a request: it is one of ip, host, path, route, header:NAME, cookie:NAME, query:NAME, jwt:CLAIM, tls:subject or tls:san`)
+}
+
 func TestVersion(t *testing.T) {
 	code, out, _ := command(t, "version")
 	if code != exitOK || !regexp.MustCompile(`^sluice \S+ go1\.\S+ \w+/\w+\n$`).MatchString(out) {

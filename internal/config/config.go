@@ -94,7 +94,7 @@ func (d *Document) Fault(path string, err error) {
 			continue
 		}
 		n := d.nearest(at)
-		d.faults = append(d.faults, Fault{File: d.name, Line: n.line, Column: n.col, Path: at, Message: e.Error(), Err: e})
+		d.faults = append(d.faults, Fault{File: d.name, Line: n.line, Column: n.col, Path: at, Message: messageOf(e), Err: e})
 	}
 }
 

@@ -123,7 +123,7 @@ func (d *Document) short(n *node, v reflect.Value, p place) bool {
 	}
 	d.shown[n] = !p.secret
 	for _, e := range flatten(err) {
-		message := e.Error()
+		message := messageOf(e)
 		if p.secret {
 			message = "not valid"
 		}

@@ -110,6 +110,11 @@ func fieldOf(err error) string {
 	return ""
 }
 
+// messageOf is what err says but for the place that fieldOf gives.
+func messageOf(err error) string {
+	return strings.TrimPrefix(err.Error(), fieldOf(err)+": ")
+}
+
 // fault records a fault of decoding; what Validate says about the same value
 // afterwards would only follow from it, so the path is tainted.
 func (d *Document) fault(n *node, path, format string, args ...any) {

@@ -25,6 +25,7 @@ type Pool struct {
 	open     int     // connections and links, with those being dialled and those upgraded
 	conns    []*conn // all that are connected and not upgraded
 	idle     []*conn // unused, the longest unused first
+	spare    int     // how many of these nobody has needed since the last look
 	dials    uint64
 	reuses   uint64
 }
@@ -98,6 +99,7 @@ func (p *Pool) take() (*conn, error) {
 		c := p.idle[n]
 		p.idle[n] = nil
 		p.idle = p.idle[:n]
+		p.spare = min(p.spare, n)
 		p.reuses++
 		return c, nil
 	}
@@ -126,7 +128,7 @@ func (p *Pool) put(c *conn) {
 	c.used = true
 	c.idleSince = p.t.now()
 	p.mu.Lock()
-	if p.released || len(p.idle) >= p.cfg.IdleConnections {
+	if p.released {
 		p.mu.Unlock()
 		p.discard(c)
 		return
@@ -179,13 +181,16 @@ func (p *Pool) expire(now int64) {
 	p.expireStreams(now)
 }
 
-// closeIdle closes the connections unused since before the given time.
+// closeIdle closes the connections unused since before the given time, and of
+// those beyond IdleConnections the ones that nobody has needed since it was
+// called last: under a load that swings about that number, they would be closed
+// and dialled all the time.
 func (p *Pool) closeIdle(before int64) {
 	p.mu.Lock()
 	if p.released {
 		before = p.t.now()
 	}
-	n := 0
+	n := max(0, min(p.spare, len(p.idle)-p.cfg.IdleConnections))
 	for n < len(p.idle) && p.idle[n].idleSince <= before {
 		n++
 	}
@@ -193,6 +198,7 @@ func (p *Pool) closeIdle(before int64) {
 	rest := copy(p.idle, p.idle[n:])
 	clear(p.idle[rest:])
 	p.idle = p.idle[:rest]
+	p.spare = rest
 	links := p.idleBefore(before)
 	p.mu.Unlock()
 	for _, c := range old {

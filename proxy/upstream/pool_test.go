@@ -23,7 +23,7 @@ func TestReuse(t *testing.T) {
 }
 
 func TestLastUsedFirst(t *testing.T) {
-	p := pool(t, Config{URL: serve(t, answers(ok, ok, ok)), IdleConnections: 2})
+	p := pool(t, Config{URL: serve(t, answers(ok, ok, ok))})
 	var calls [3]*Call
 	var conns [3]*conn
 	for i := range calls {
@@ -34,12 +34,46 @@ func TestLastUsedFirst(t *testing.T) {
 	for _, c := range calls {
 		c.Close()
 	}
-	wantStats(t, p, 2, 2, 3, 0)
+	wantStats(t, p, 3, 3, 3, 0)
 	must(t, calls[0], p)
-	if calls[0].wire.conn != conns[1] {
+	if calls[0].wire.conn != conns[2] {
 		t.Error("not the connection used last")
 	}
 	calls[0].Close()
+}
+
+// Of the connections beyond IdleConnections those are closed that a whole
+// stretch between two looks has not needed.
+func TestSpareConnections(t *testing.T) {
+	tr := NewTransport() // whose Run would look as well
+	p, err := tr.Pool(Config{URL: serve(t, answers(ok, ok, ok)), IdleConnections: 1, Connect: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Release)
+	long := func() int64 { return p.t.now() - int64(time.Hour) }
+	use := func(n int) {
+		t.Helper()
+		calls := make([]*Call, n)
+		for i := range calls {
+			calls[i] = get("/")
+			must(t, calls[i], p)
+		}
+		for _, c := range calls {
+			wantBody(t, c, "ok")
+			c.Close()
+		}
+	}
+	use(4)
+	p.closeIdle(long())
+	wantStats(t, p, 4, 4, 4, 0) // all four were needed since the pool began
+	use(3)
+	p.closeIdle(long())
+	wantStats(t, p, 3, 3, 4, 3)
+	p.closeIdle(long())
+	wantStats(t, p, 1, 1, 4, 3) // IdleConnections are kept
+	use(2)
+	wantStats(t, p, 2, 2, 5, 4)
 }
 
 // TestUnquiet has the target close or speak on an unused connection: the next

@@ -44,7 +44,7 @@ type Config struct {
 	Protocol string
 
 	MaxConnections  int // open at once; 0: unbounded
-	IdleConnections int // kept unused; 0: 256
+	IdleConnections int // kept although unused for a second; 0: 256
 
 	TLS TLS // for https targets
 }
