@@ -187,12 +187,15 @@ type Exchange struct {
 	conn       clientConn    // nil where the connection watches nothing
 	watch      *contextWatch // of an exchange over net/http's face
 	mirrorOf   *mirrorCopy
+	rulings    []ruling // of the route's limits
 
 	// Memory that the next exchange uses again.
 	arena []byte
 	out   []Field
 	path  []byte
 	held  []byte // a request body that can be sent again
+
+	limitKey []byte
 
 	mu       sync.Mutex
 	canceled error

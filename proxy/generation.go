@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sluice-edge/sluice/health"
+	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/routing"
 )
 
@@ -32,6 +33,8 @@ type Generation struct {
 	sampling AccessLog
 	tunnels  *atomic.Int64   // open now, of all generations
 	checker  *health.Checker // nil: no backend has active checks
+	limits   map[string]*limit
+	shared   *limiter.RateRedis
 }
 
 type namedBackend struct {
@@ -53,6 +56,7 @@ type route struct {
 	responseEdit edit
 	timeout      time.Duration
 	maxBody      int64
+	limits       []*limit
 	stats        *routeStats
 }
 
@@ -92,7 +96,7 @@ func (p *Proxy) Build(spec Spec) (*Generation, error) {
 	g := &Generation{
 		number: spec.Number, spec: spec, trusted: spec.TrustedProxies, paths: spec.Paths,
 		backends: make(map[string]*namedBackend, len(spec.Backends)), sampling: spec.AccessLog,
-		tunnels: &p.stats.tunnels,
+		tunnels: &p.stats.tunnels, shared: p.limits.shared,
 	}
 	b := builder{p: p, g: g}
 	b.backends(spec.Backends)
@@ -327,6 +331,7 @@ func (b *builder) route(path string, spec *Route) *route {
 	if r.responseEdit, err = newEdit(spec.ResponseHeaders); err != nil {
 		b.fault(path+".response_headers", err)
 	}
+	b.limits(path+".limits", r, spec.Limits)
 	r.stats = b.p.stats.route(r.name)
 	return r
 }

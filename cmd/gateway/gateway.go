@@ -106,18 +106,24 @@ func (g *gateway) load() error {
 	if err != nil {
 		return err
 	}
-	next, err := build(g.proxy, src, g.env, g.number+1)
+	old := g.current.Load()
+	var running *redisLink
+	if old != nil {
+		running = old.redis
+	}
+	next, err := build(g.proxy, src, g.env, g.number+1, running)
 	if err != nil {
 		return err
 	}
 	change, err := g.bind(next)
 	if err != nil {
-		next.gen.Close()
+		next.drop(running)
 		return err
 	}
 	g.number = next.gen.Number()
 	g.proxy.Swap(next.gen)
 	g.current.Store(next)
+	g.leaveRedis(old)
 	g.status.swapped(src, next)
 	g.commit(change)
 	g.warn(next.warnings)

@@ -93,7 +93,7 @@ func (p *program) serve(g *gateway, w *watcher) error {
 	stop()
 	g.leaving.Wait()
 	g.wg.Wait()
-	g.current.Load().gen.Close()
+	g.current.Load().drop(nil)
 	g.log.Info("stopped")
 	return err
 }

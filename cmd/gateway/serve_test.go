@@ -170,7 +170,7 @@ func TestHints(t *testing.T) {
 	g, err := newGateway(p, nil, nil)
 	must(t, err)
 	g.hints = true
-	s, err := build(g.proxy, source{"x", []byte(says("x"))}, nil, 1)
+	s, err := build(g.proxy, source{"x", []byte(says("x"))}, nil, 1, nil)
 	must(t, err)
 	g.current.Store(s)
 	c, err := g.bind(s)
