@@ -222,6 +222,13 @@ func (x *Exchange) Context() context.Context {
 	return x.ctx
 }
 
+// Target is the request target as a backend gets it: the client's, after the
+// route's rewrite.
+func (x *Exchange) Target() []byte { return x.forward }
+
+// ID is the exchange's X-Request-Id.
+func (x *Exchange) ID() string { return view(x.id) }
+
 // Cancel ends whatever the exchange waits for; err is the reason. It may be
 // called from any goroutine while the exchange lasts.
 func (x *Exchange) Cancel(err error) {

@@ -111,6 +111,22 @@ func (p *Proxy) Build(spec Spec) (*Generation, error) {
 // Number is the generation's number, as the Spec gave it.
 func (g *Generation) Number() uint64 { return g.number }
 
+// Start has the backends that have to open something do so, in the order of
+// their names, until ctx is done. It is called once, before g is swapped in; a
+// generation that failed to start is closed.
+func (g *Generation) Start(ctx context.Context) error {
+	for _, name := range sortedNames(g.backends) {
+		s, ok := g.backends[name].Backend.(interface{ Start(context.Context) error })
+		if !ok {
+			continue
+		}
+		if err := s.Start(ctx); err != nil {
+			return &SpecError{Path: below("backends", name), Err: err}
+		}
+	}
+	return nil
+}
+
 // Close lets go of what the backends hold. Exchanges that began with g go on.
 func (g *Generation) Close() {
 	for _, b := range g.backends {
@@ -216,6 +232,7 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 		backend, err := construct(Setup{
 			Name: name, Decode: spec.Decode, Transport: b.p.cfg.Transport,
 			Log:     b.p.log.With("backend", name),
+			Redis:   b.g.spec.Redis,
 			Lookup:  func(name string) Backend { return b.g.backends[name] },
 			Refer:   func(field, to string) { refs = append(refs, reference{path + "." + field, to}) },
 			stats:   b.p.stats,

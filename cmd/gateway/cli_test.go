@@ -199,7 +199,7 @@ func TestSchemaExample(t *testing.T) {
 		t.Errorf("exit code %d, %d bytes", code, len(out))
 	}
 	put(t, ".", "gw.yaml", out)
-	expect(t, []string{"check", "-config", "gw.yaml"}, exitOK, "gw.yaml: ok (1 listener, 2 backends, 2 routes)", "")
+	expect(t, []string{"check", "-config", "gw.yaml"}, exitOK, "gw.yaml: ok (1 listener, 3 backends, 6 routes)", "")
 }
 
 // config.example.yaml is sound, leaves no key out, and says something about each.
@@ -250,5 +250,5 @@ func TestExampleFileChecks(t *testing.T) {
 	must(t, err)
 	t.Chdir(t.TempDir())
 	certify(t, "dev")
-	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (2 listeners, 6 backends, 5 routes)", "")
+	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (2 listeners, 7 backends, 6 routes)", "")
 }
