@@ -18,8 +18,10 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sluice-edge/sluice/internal/shard"
 	"github.com/sluice-edge/sluice/internal/users"
 	"github.com/sluice-edge/sluice/internal/users/cache"
+	"github.com/sluice-edge/sluice/internal/users/postgres"
 	"github.com/sluice-edge/sluice/internal/users/session"
 	"github.com/sluice-edge/sluice/internal/users/sqlite"
 )
@@ -136,7 +138,7 @@ func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
 		return nil, err
 	}
 	if spec.Mode != Embedded {
-		return nil, fmt.Errorf("mode %s is not there yet", spec.Mode)
+		return a.servers(ctx, spec, assign)
 	}
 	cfg := sqlite.Config{Dir: spec.DataDir, Layout: spec.Strategy, Assign: assign, Metrics: a.metrics}
 	for _, sh := range spec.shards() {
@@ -146,6 +148,22 @@ func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
 		}
 	}
 	store, err := sqlite.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// servers opens PostgreSQL.
+func (a *Services) servers(ctx context.Context, spec Spec, assign shard.Assigner) (users.Store, error) {
+	cfg := postgres.Config{
+		Assigner: assign, MaxReplicaLag: spec.MaxReplicaLag, Distributed: spec.Mode == Distributed,
+		Log: a.log, Metrics: a.metrics,
+	}
+	for _, sh := range spec.Shards {
+		cfg.Shards = append(cfg.Shards, shard.Address{Name: sh.Name, Primary: sh.Primary, Replicas: sh.Replicas})
+	}
+	store, err := postgres.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -255,4 +273,27 @@ func (a *Services) drop(b *base) error {
 	}
 	delete(a.bases, b.key)
 	return b.store.Close()
+}
+
+// Store is where the service keeps its users, without what is cached of them.
+func (s *Service) Store() users.Store { return s.base.store }
+
+// Sizes says what each shard holds.
+func (s *Service) Sizes(ctx context.Context) ([]shard.Size, error) {
+	switch store := s.base.store.(type) {
+	case *postgres.Store:
+		return store.Cluster().Sizes(ctx), nil
+	case *sqlite.Store:
+		return store.Sizes(ctx)
+	}
+	return nil, errors.New("this store does not know its sizes")
+}
+
+// Cluster is what the service's shards run on; nil in embedded mode, the shards
+// of which do not move.
+func (s *Service) Cluster() *shard.Cluster {
+	if store, ok := s.base.store.(*postgres.Store); ok {
+		return store.Cluster()
+	}
+	return nil
 }
