@@ -13,21 +13,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-edge/sluice/internal/pgtest"
+	"github.com/sluice-edge/sluice/internal/smtptest"
 )
 
 // pending are metrics that rules and dashboard name and no gateway has yet, each
 // with the branch whose merge brings it. It may only become shorter.
 var pending = map[string]string{
-	"sluice_cache_requests_total":         "h-cache",
-	"sluice_cache_bytes":                  "h-cache",
-	"sluice_limit_decisions_total":        "h-limits",
-	"users_queries_total":                 "h-users",
-	"users_query_duration_seconds_bucket": "h-users",
-	"users_cache_requests_total":          "h-users",
-	"users_replica_lag_seconds":           "h-shard",
-	"jobs_total":                          "h-users, which runs the workers of h-jobs",
-	"jobs_depth":                          "h-users, which runs the workers of h-jobs",
-	"jobs_oldest_seconds":                 "h-users, which runs the workers of h-jobs",
+	"sluice_cache_requests_total": "h-cache",
+	"sluice_cache_bytes":          "h-cache",
 }
 
 // foreign are made by Prometheus itself.
@@ -47,11 +42,25 @@ backends:
   pair: {targets: ["http://ORIGIN", "http://OTHER"], hedge: {after: 1ms}}
   half: {targets: ["http://ORIGIN", "http://127.0.0.1:1"], health: {passive: {consecutive_failures: 1}}}
   dead: {targets: ["http://127.0.0.1:1"]}
+MORE_BACKENDS
 routes:
   - {name: pair, match: /pair/*, backend: pair}
   - {name: half, match: /half/*, backend: half}
   - {name: app, match: /*, backend: app, mirror: {backend: app}}
   - {name: dead, match: /dead, backend: dead}
+  - {name: limited, match: /limited, backend: app, limits: [{name: few, key: ip, rate: 1/1m, burst: 2}]}
+MORE_ROUTES
+`
+
+// withUsers adds the user service and its jobs.
+const withUsers = `
+  users:
+    kind: users
+    users:
+      mode: postgres
+      shards: [{name: s1, primary: "PRIMARY", replicas: ["REPLICA"]}]
+      secret_file: "SECRET"
+      jobs: {smtp: "MAIL", from: "hello@sluice.example"}
 `
 
 // origin answers /500 with 500 and all else with 200.
@@ -73,7 +82,7 @@ func origin(t testing.TB) string {
 	return s.Listener.Addr().String()
 }
 
-func observedGateway(t testing.TB) (plain, secure, admin string) {
+func observedGateway(t testing.TB, backends, routes string) (plain, secure, admin string) {
 	t.Helper()
 	certs := filepath.Join(t.TempDir(), "certs")
 	out, err := exec.Command(binary(t, "gateway"), "cert", "-dev", certs).CombinedOutput()
@@ -81,7 +90,7 @@ func observedGateway(t testing.TB) (plain, secure, admin string) {
 		t.Fatalf("gateway cert: %v\n%s", err, out)
 	}
 	tlsAddr := fmt.Sprint("127.0.0.1:", freePort(t))
-	g := gateway(t, strings.NewReplacer("ORIGIN", origin(t), "OTHER", origin(t), "CERTS", certs, "127.0.0.1:PORT", tlsAddr).Replace(observed))
+	g := gateway(t, strings.NewReplacer("ORIGIN", origin(t), "OTHER", origin(t), "MORE_BACKENDS", backends, "MORE_ROUTES", routes, "CERTS", certs, "127.0.0.1:PORT", tlsAddr).Replace(observed))
 	plain = "http://" + g.message(t, "listening", "address", "listener", "127.0.0.1:0")
 	return plain, "https://" + tlsAddr, "http://" + g.message(t, "admin listening", "address")
 }
@@ -93,12 +102,15 @@ var metricName = regexp.MustCompile(`(?m)^[a-zA-Z_:][a-zA-Z0-9_:]*`)
 func TestMetricsExist(t *testing.T) {
 	t.Parallel()
 	want := wanted(t)
-	plain, secure, admin := observedGateway(t)
+	servers := pgtest.Start(t, pgtest.Options{Replicas: 1})
+	users := strings.NewReplacer("PRIMARY", servers.Primary.URL("postgres"), "REPLICA", servers.Replicas[0].URL("postgres"),
+		"SECRET", secret(t), "MAIL", smtptest.Start(t).Addr).Replace(withUsers)
+	plain, secure, admin := observedGateway(t, users, "  - {name: users, match: /api/users/*, backend: users}")
 	client := http.Client{Timeout: waitLimit, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, // whose certificate it is does not matter here
 	}}
 	for range 20 {
-		for _, url := range []string{plain + "/", plain + "/500", plain + "/half/", plain + "/pair/slow", plain + "/dead", secure + "/"} {
+		for _, url := range []string{plain + "/", plain + "/500", plain + "/half/", plain + "/pair/slow", plain + "/dead", plain + "/limited", plain + "/api/users/0199f7a0-0000-7000-8000-000000000000", secure + "/"} {
 			resp, err := client.Get(url)
 			must(t, err)
 			_, err = io.Copy(io.Discard, resp.Body)

@@ -22,7 +22,7 @@ import (
 // waiting are the phases that a branch which is not merged yet brings what they
 // need. It may only become shorter.
 var waiting = map[string]string{
-	"6-edge": "h-cache", "final": "h-cache, and cmd/users",
+	"6-edge": "h-cache", "final": "h-cache",
 }
 
 // A need is one of a file's x-processes.

@@ -18,7 +18,7 @@ import (
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	prometheus := tool(t, "prometheus", "prometheus")
-	plain, _, admin := observedGateway(t)
+	plain, _, admin := observedGateway(t, "", "")
 	dir := t.TempDir()
 	quicken(t, "prometheus/prometheus.yml", filepath.Join(dir, "prometheus.yml"),
 		`127\.0\.0\.1:9901`, strings.TrimPrefix(admin, "http://"), `_interval: 15s`, `_interval: 250ms`)
