@@ -49,14 +49,19 @@ func newHost(cfg Config, address, listed string) (*host, error) {
 		// A commit is acknowledged once it is in the log: tokens rely on it.
 		pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
 		pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "60s"
+		// Keys are looked up in one way whatever they are; to plan again for each
+		// costs more than the query.
+		pc.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
 	if err != nil {
 		return nil, err
 	}
+	probing := pc.ConnConfig.Copy()
+	probing.RuntimeParams["application_name"] = "sluice-users-probe"
 	h := &host{
 		address: net.JoinHostPort(pc.ConnConfig.Host, strconv.Itoa(int(pc.ConnConfig.Port))), listed: listed,
-		pool: pool, probing: pc.ConnConfig.Copy(), wake: make(chan struct{}, 1), ready: make(chan struct{}),
+		pool: pool, probing: probing, wake: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	h.state.Store(&hostState{reported: errors.New("not asked yet")})
 	return h, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/url"
 	"sync"
 	"time"
 
@@ -45,7 +46,7 @@ func (h *Handler) Handle(ctx *fasthttp.RequestCtx) {
 	c.Request = Request{
 		Incoming: c,
 		Method:   string(ctx.Method()),
-		Path:     string(ctx.Path()),
+		Path:     pathOf(ctx.URI().PathOriginal()),
 		Query:    string(ctx.URI().QueryString()),
 		Secure:   string(ctx.Request.Header.Peek("X-Forwarded-Proto")) == "https",
 	}
@@ -63,6 +64,16 @@ func (h *Handler) Handle(ctx *fasthttp.RequestCtx) {
 		h.broken(c, err)
 	}
 	c.write(ctx)
+}
+
+// pathOf decodes a path and leaves it as it is otherwise: fasthttp's own form
+// takes dot segments out that were written with %2f.
+func pathOf(raw []byte) string {
+	path := string(raw)
+	if plain, err := url.PathUnescape(path); err == nil {
+		return plain
+	}
+	return path
 }
 
 // broken answers where the request's body could not be read.

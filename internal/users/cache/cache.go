@@ -94,6 +94,7 @@ type Store struct {
 	users.Store
 	cfg     Config
 	local   *Memory // nil: none
+	memory  *Memory // the level, where it is in this process
 	flights flights
 	gate    chan struct{} // reads at the store while the level is out of order
 	waiting atomic.Int64
@@ -113,6 +114,7 @@ func New(c Config) *Store {
 	if c.LocalTTL > 0 {
 		s.local = NewMemory()
 	}
+	s.memory, _ = c.Level.(*Memory)
 	s.horizon = c.TTL + c.LocalTTL + fillTime
 	s.grave = max(minGrave, 2*c.MaxLag+2*fillTime)
 	s.results = newResults(c.Metrics)
@@ -137,6 +139,39 @@ func (s *Store) Get(ctx context.Context, id string, after users.Token) (users.Us
 		return s.Store.Get(ctx, id, h.store)
 	}
 	return s.find(ctx, id, h, need)
+}
+
+// AtHand returns a user who is in this process's memory and new enough; nil where
+// there is more to do.
+func (s *Store) AtHand(id string, after users.Token) *users.User {
+	m := s.local
+	if m == nil {
+		m = s.memory
+	}
+	if m == nil || after == users.Newest {
+		return nil
+	}
+	now, need := time.Now(), int64(0)
+	if after != "" {
+		h, err := parseToken(after)
+		if err != nil {
+			return nil
+		}
+		var bypass bool
+		if need, bypass = h.need(id, now, s.horizon); bypass {
+			return nil
+		}
+	}
+	e := m.find(id, now)
+	if e == nil || e.User == nil || e.Version < need || m == s.memory && early(e, now) {
+		return nil
+	}
+	if m == s.local {
+		s.results.local.Inc()
+	} else {
+		s.results.hit.Inc()
+	}
+	return e.User
 }
 
 // find looks for the user in one level after the other. need is the version that

@@ -58,7 +58,8 @@ type Redis struct {
 	probe  sync.Mutex   // held by who asks whether Redis is back
 }
 
-// NewRedis returns a level in client's database.
+// NewRedis returns a level in client's database. The client's own time-outs bound
+// how long it is waited for.
 func NewRedis(client redis.UniversalClient, set *metrics.Set) *Redis {
 	if set == nil {
 		set = metrics.NewSet()
@@ -116,8 +117,6 @@ func (r *Redis) failed(err error) error {
 
 // Find returns the entry of an ID, where it is of the generation.
 func (r *Redis) Find(ctx context.Context, id string) (*Entry, Mark, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
-	defer cancel()
 	if err := r.ready(ctx); err != nil {
 		return nil, noMark, err
 	}
@@ -145,8 +144,6 @@ func (r *Redis) Find(ctx context.Context, id string) (*Entry, Mark, error) {
 
 // Put keeps what was read.
 func (r *Redis) Put(ctx context.Context, id string, e *Entry, at Mark) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
-	defer cancel()
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
@@ -168,8 +165,6 @@ func (r *Redis) Tell(ctx context.Context, id string, e *Entry) (err error) {
 }
 
 func (r *Redis) tell(ctx context.Context, id string, e *Entry) error {
-	ctx, cancel := context.WithTimeout(ctx, tellTime)
-	defer cancel()
 	if err := r.ready(ctx); err != nil {
 		return err
 	}

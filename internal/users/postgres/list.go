@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -39,7 +40,7 @@ func (s *Store) listOne(ctx context.Context, q users.Query, from cursor, at shar
 		return users.Page{}, fail(err)
 	}
 	page := users.Page{Users: []users.User{}, Source: source}
-	if r.found() && r.norm.String == q.Email && matches(r, q) && from[0].before(r.place()) || from[0].begins() && r.found() && r.norm.String == q.Email && matches(r, q) {
+	if r.found() && r.norm.String == q.Email && matches(r, q) && (from[0].begins() || from[0].before(r.place())) {
 		page.Users = append(page.Users, r.user())
 	}
 	return page, nil
@@ -85,7 +86,7 @@ func (l *listing) run(ctx context.Context) (users.Page, error) {
 // query is the SQL for one shard. The bitmap is of the same snapshot as the rows,
 // and comes with the first of them.
 func (l *listing) query(i int) (string, []any) {
-	args := []any{l.share}
+	var args []any
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprint("$", len(args))
@@ -101,8 +102,9 @@ func (l *listing) query(i int) (string, []any) {
 		low, high := arg(l.q.Prefix), arg(l.q.Prefix+"\U0010FFFF")
 		where += " AND (u.name_key >= " + low + " AND u.name_key < " + high + " OR u.email_norm >= " + low + " AND u.email_norm < " + high + ")"
 	}
+	// The limit is no parameter: a plan for any limit sorts the table.
 	return `SELECT CASE WHEN row_number() OVER () = 1 THEN m.bits END, u.* FROM bucket_bitmap m LEFT JOIN LATERAL (
-		SELECT ` + columns + " FROM users u WHERE " + where + " ORDER BY u.created_at DESC, u.id DESC LIMIT $1) u ON true", args
+		SELECT ` + columns + " FROM users u WHERE " + where + " ORDER BY u.created_at DESC, u.id DESC LIMIT " + strconv.Itoa(l.share) + ") u ON true", args
 }
 
 func (l *listing) rows(i int, rows pgx.Rows) (bits []byte, err error) {

@@ -3,6 +3,8 @@ package service_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,10 @@ func TestServers(t *testing.T) {
 			Name: fmt.Sprintf("s%d", i+1), Primary: c.Primary.URL(name), Replicas: []string{c.Replicas[0].URL(name)},
 		})
 		c.CatchUp(t)
+	}
+	spec.SecretFile = filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(spec.SecretFile, []byte("0123456789abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := spec.Validate(); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,6 @@ import (
 
 const (
 	secretBytes = 24
-	redisTime   = 250 * time.Millisecond // of a command
 	sessionKey  = "sluice:session:"
 	revokedKey  = "sluice:revoked:" // and the user: sessions up to that time have ended
 )
@@ -72,8 +71,6 @@ func (r *Redis) failed(what string, err error) error {
 
 // Start begins a session.
 func (r *Redis) Start(ctx context.Context, userID string) (users.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
-	defer cancel()
 	now, secret := time.Now(), newSecret()
 	rec := record{userID, now.UnixMicro()}
 	text, err := json.Marshal(rec)
@@ -88,8 +85,6 @@ func (r *Redis) Start(ctx context.Context, userID string) (users.Session, error)
 
 // Find returns a session and moves its end away.
 func (r *Redis) Find(ctx context.Context, secret string) (users.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
-	defer cancel()
 	now := time.Now()
 	text, err := r.client.GetEx(ctx, sessionKey+keyOf(secret), r.ttl).Result()
 	if errors.Is(err, redis.Nil) {
@@ -117,8 +112,6 @@ func (r *Redis) Find(ctx context.Context, secret string) (users.Session, error) 
 
 // End ends a session for good.
 func (r *Redis) End(ctx context.Context, secret string) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
-	defer cancel()
 	n, err := r.client.Del(ctx, sessionKey+keyOf(secret)).Result()
 	if err != nil {
 		return r.failed("the session could not be ended; it may still be open", err)
@@ -131,8 +124,6 @@ func (r *Redis) End(ctx context.Context, secret string) error {
 
 // EndAll ends the sessions of a user that have begun until now.
 func (r *Redis) EndAll(ctx context.Context, userID string) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTime)
-	defer cancel()
 	err := r.client.Set(ctx, revokedKey+userID, time.Now().UnixMicro(), 0).Err()
 	if err != nil {
 		return r.failed("the user's sessions could not be ended", err)

@@ -65,7 +65,7 @@ func (s *suite) replaceEmail() {
 
 	// The same address in another spelling is no move.
 	next.Email = strings.ToUpper(next.Email)
-	got, seen, err := s.store.Replace(s.ctx, next, next.Version, seen)
+	got, _, err := s.store.Replace(s.ctx, next, next.Version, seen)
 	if err != nil || got.Email != next.Email {
 		s.Errorf("%q, %v", got.Email, err)
 	}

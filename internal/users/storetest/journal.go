@@ -163,6 +163,7 @@ type client struct {
 	n       int
 	tok     users.Token
 	known   map[string]*entry
+	alive   int // of known
 	unsure  int // creates of which it is not known whether they were done
 	serial  int
 	answers atomic.Int64
@@ -172,7 +173,7 @@ func (c *client) run(ctx context.Context) {
 	for ctx.Err() == nil && !c.j.t.Failed() {
 		id, e := c.pick()
 		switch what := rand.IntN(20); {
-		case e == nil || what < 2 && len(c.known) < 100:
+		case e == nil || what < 2 && c.alive < 30:
 			c.create(ctx)
 		case what == 2:
 			c.remove(ctx, id, e)
@@ -250,6 +251,7 @@ func (c *client) create(ctx context.Context) {
 		if err == nil {
 			c.tok = seen
 			c.known[got.ID] = &entry{acked: got}
+			c.alive++
 		}
 		return
 	}
@@ -331,8 +333,10 @@ func (c *client) remove(ctx context.Context, id string, e *entry) {
 		c.answers.Add(1)
 	case c.refused("delete", err):
 		e.leaving = true
+		c.alive--
 	default:
 		c.tok, e.gone = seen, true
+		c.alive--
 		if version != e.acked.Version+1 {
 			c.j.t.Errorf("client %d: the removal of version %d counts as %d", c.n, e.acked.Version, version)
 		}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,6 @@ type Memory struct {
 	byID  map[string]users.User
 	owner map[string]string
 	once  map[string]done
-	last  uint64
 }
 
 type done struct {
@@ -71,9 +71,8 @@ func (m *Memory) Create(ctx context.Context, u users.User, once users.Once, afte
 		return u, false, "", users.ErrEmailTaken
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	m.last++
 	ms := now.UnixMilli()
-	u.ID = fmt.Sprintf("%08x-%04x-7000-8000-%012x", ms>>16, ms&0xffff, m.last)
+	u.ID = fmt.Sprintf("%08x-%04x-7000-8000-%012x", ms>>16, ms&0xffff, rand.Uint64()>>16)
 	u.Version, u.CreatedAt, u.UpdatedAt = 1, now, now
 	m.byID[u.ID], m.owner[norm] = u, u.ID
 	if once.Key != "" {
