@@ -133,7 +133,7 @@ fuzz:
 # The long version of what make test does with less: bodies of 2 GiB, 500
 # reloads; and what takes minutes: clients that do not read.
 soak: checker
-	$(GO) test -tags long -count=1 -timeout 30m -run '^TestE2E(Memory|Reload|WriteStall)' -v ./cmd/gateway
+	$(GO) test -tags long -count=1 -timeout 30m -run '^TestE2E(Memory|Reload|WriteStall|Limit)' -v ./cmd/gateway
 
 # Clients of the user service keep a journal while its servers are killed, hang
 # and lag: four shards, each a primary and two replicas.

@@ -11,7 +11,8 @@
 // writes RESULTS.md (make bench).
 //
 // With -http2 it compares HTTP/2 with HTTP/1.1, beside Caddy, and handshakes
-// beside nginx; the load is h2load's.
+// beside nginx; the load is h2load's. With -limits it measures what rate limits
+// cost.
 package main
 
 import (
@@ -43,6 +44,7 @@ var (
 	rounds      = flag.Int("rounds", 3, "measurements of each proxy, taken in turn; the median counts")
 	size        = flag.Int("size", 130, "response bytes")
 	lean        = flag.Bool("lean", false, "nobody writes an access log; without it all do")
+	limits      = flag.Bool("limits", false, "measure what rate limits cost, local, leased and by a command for each request; needs redis-server")
 )
 
 // A rival is one proxy to measure.
@@ -79,6 +81,9 @@ func run() error {
 	defer stop()
 	if *http2 {
 		return compare(dir)
+	}
+	if *limits {
+		return compareLimits(dir)
 	}
 	results := map[string][]result{}
 	rivals := installed(dir)

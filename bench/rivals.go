@@ -8,8 +8,6 @@ import (
 	"strings"
 )
 
-const redisAddr = "127.0.0.1:19300"
-
 // A duty is what a proxy is set up for.
 type duty int
 
@@ -45,10 +43,10 @@ func sluicePeer(_ string, d duty) ([]string, string, string, bool) {
 	case cached:
 		route = `{name: all, match: "/*", backend: up, cache: {ttl: {default: 1h}}}`
 	case localLimit:
-		route = `{name: all, match: "/*", backend: up, limits: [{name: l, key: ip, rate: 10000000/1s, burst: 10000000, scope: local}]}`
+		route = `{name: all, match: "/*", backend: up, limits: [{name: l, key: ip, rate: 9000000/1s, scope: local}]}`
 	case globalLimit:
 		text += fmt.Sprintf("redis: {addresses: [%q]}\n", redisAddr)
-		route = `{name: all, match: "/*", backend: up, limits: [{name: l, key: ip, rate: 10000000/1s, burst: 10000000, scope: global}]}`
+		route = `{name: all, match: "/*", backend: up, limits: [{name: l, key: ip, rate: 9000000/1s, burst: 1000000, scope: global}]}`
 	}
 	text += fmt.Sprintf("backends:\n  up: {targets: [\"http://%s\"]}\nroutes:\n  - %s\n", originAddr, route)
 	return []string{*gateway, "run", "-config", "FILE"}, "sluice.yaml", text, true

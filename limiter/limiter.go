@@ -1,14 +1,15 @@
 // Package limiter decides whether an exchange may go on.
 //
 // It answers three questions, each with a type of its own, none of which knows
-// of HTTP or reads the clock:
+// of HTTP:
 //
 //   - Gate: may one more request be in flight at this backend? A fixed limit, or
 //     one that follows the latency, with a short queue by priority behind it.
 //   - Budget: may this request be sent once more? Retries stay a share of the
 //     requests. Backoff says when.
-//   - Rate: may this client send another request now? (To come: its names begin
-//     with Rate, and nothing here takes them.)
+//   - RateLimiter: may this client send another request now? In this process, or
+//     for all gateways together by tokens that they lease from Redis. Its names
+//     begin with Rate.
 //
 // # Adaptive limit
 //

@@ -60,8 +60,8 @@ func TestRateAllocates(t *testing.T) {
 
 // TestRateMemory holds a million live keys to 128 MiB, here and leased.
 func TestRateMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a million keys")
+	if testing.Short() || raceEnabled {
+		t.Skip("a million keys take long")
 	}
 	const n = 1_000_000
 	heap := func() uint64 {

@@ -201,6 +201,23 @@ func TestRateLeasedShares(t *testing.T) {
 	}
 }
 
+// A request that costs more than can be leased is not denied for that.
+func TestRateLeasedCost(t *testing.T) {
+	r, _ := share(t, connect(t, redistest.Start(t).Address))
+	for _, c := range []struct{ burst, cost, want int64 }{{100, 30, 3}, {1000, 10, 100}, {1000, 250, 4}} {
+		l := newRate(t, fmt.Sprint("cost-", c.cost), RateSpec{Rate: rate(c.burst, time.Hour)}, r)
+		n := int64(0)
+		for range 2 * c.want {
+			if l.Take([]byte("a"), c.cost, time.Now()).Allowed {
+				n++
+			}
+		}
+		if n > c.want || 10*n < 8*c.want {
+			t.Errorf("cost %d of %d: %d admitted, want about %d", c.cost, c.burst, n, c.want)
+		}
+	}
+}
+
 // Windows end: what was denied is admitted after Retry.
 func TestRateRetry(t *testing.T) {
 	eachStore(t, func(t *testing.T, make func(RateSpec) *RateLimiter) {

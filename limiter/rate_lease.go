@@ -14,6 +14,7 @@ import (
 const (
 	rateLeaseLeast = 20                     // smaller bursts are not leased
 	rateLeaseShare = 10                     // L: one in so many tokens of a burst may be out
+	rateLeaseCost  = 10                     // requests of a higher cost than 1 that L must be good for
 	rateTerm       = time.Second            // τ: how long a lease is good for, by Redis' clock
 	rateDrift      = 100 * time.Millisecond // δ: so much earlier it ends here
 	ratePause      = 20 * time.Millisecond  // between two questions for a bucket that was empty
@@ -135,7 +136,7 @@ func (l *RateLimiter) takeLeased(p *rateParams, key rateKey, cost int64) RateDec
 	r := l.redis
 	server := r.server.Load()
 	s := l.leases.shard(key)
-	deadline := int64(0)
+	deadline, heard := int64(0), false
 	for {
 		now := r.now()
 		s.mu.Lock()
@@ -148,13 +149,14 @@ func (l *RateLimiter) takeLeased(p *rateParams, key rateKey, cost int64) RateDec
 			s.mu.Unlock()
 			return d
 		}
-		if r.open.Load() || deadline != 0 && now >= deadline {
+		late := deadline != 0 && now >= deadline
+		if r.open.Load() || server == nil || late && !heard {
 			d := l.takeAway(p, e, now, cost)
 			s.mu.Unlock()
 			return d
 		}
-		if now < e.quiet {
-			d := RateDecision{Reset: time.Duration(max(e.full-now, 0)), Retry: time.Duration(e.quiet - now)}
+		if now < e.quiet || late { // Redis answers; there is just not enough
+			d := RateDecision{Reset: time.Duration(max(e.full-now, 0)), Retry: time.Duration(max(e.quiet-now, p.rule.interval))}
 			s.mu.Unlock()
 			return d
 		}
@@ -171,6 +173,7 @@ func (l *RateLimiter) takeLeased(p *rateParams, key rateKey, cost int64) RateDec
 		timer := time.NewTimer(time.Duration(deadline - now))
 		select {
 		case <-wait:
+			heard = true
 		case <-timer.C:
 		}
 		timer.Stop()

@@ -24,8 +24,8 @@ import (
 // the bucket before a node has them. An answer counts once, and only for the last
 // question. A question that comes twice, or after a later one, does nothing.
 //
-// Bursts under 20 are too small to lease: each request asks Redis, except that
-// what was denied is denied here until it could be otherwise. The windows do the
+// Bursts under 20, or 100 times the cost of a request, are too small to lease:
+// each request asks Redis, except that what was denied is denied here until it could be otherwise. The windows do the
 // same. With on_error local, while Redis is away, each of N nodes has R/N and
 // B/N, beginning with what it knew of the bucket, and tells of what it has
 // admitted when Redis is back: at most one B above the envelope, and no burst on
@@ -104,6 +104,12 @@ func (l *RateLimiter) configure(spec RateSpec) {
 // Spec is what l holds to.
 func (l *RateLimiter) Spec() RateSpec { return l.params.Load().spec }
 
+// leases reports whether tokens are leased for requests of that cost, which is
+// the same for all requests of a limit.
+func (p *rateParams) leases(cost int64) bool {
+	return p.lease > 0 && (cost == 1 || cost*rateLeaseCost <= p.lease)
+}
+
 // share is this node's part of the rule while Redis is away.
 func (p *rateParams) share(r *RateRedis) rateRule {
 	n := int64(p.spec.Nodes)
@@ -138,7 +144,7 @@ func (l *RateLimiter) Take(key []byte, cost int64, now time.Time) RateDecision {
 	switch {
 	case p.rule.algorithm == RateConcurrency:
 		return l.takeInFlight(p, shared, key, cost, now)
-	case p.lease > 0:
+	case p.leases(cost):
 		d = l.takeLeased(p, shared, cost)
 	default:
 		return l.takeSync(p, shared, key, cost, now)

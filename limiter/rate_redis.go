@@ -123,25 +123,23 @@ func (r *RateRedis) post(op rateOp) {
 func (r *RateRedis) Run(ctx context.Context) error {
 	beat := time.NewTimer(0)
 	defer beat.Stop()
-	pause := rateProbe
+	pause := time.Duration(0) // between two attempts to reach Redis; 0: it answers
 	for {
 		select {
 		case <-ctx.Done():
 			r.fail(r.take(), ctx.Err())
 			return nil
 		case <-beat.C:
-			switch next, ok := r.alive(ctx); {
-			case ok:
-				pause = rateProbe
-				beat.Reset(next)
-			default:
-				beat.Reset(pause)
-				pause = min(2*pause, rateProbeMax)
+			if r.alive(ctx) {
+				pause = 0
+				beat.Reset(rateBeat)
+				continue
 			}
+			pause = min(max(2*pause, rateProbe), rateProbeMax)
+			beat.Reset(pause)
 		case <-r.kick:
-			wasOpen := r.open.Load()
 			r.flush(ctx)
-			if r.open.Load() && !wasOpen {
+			if pause == 0 && r.open.Load() {
 				pause = rateProbe
 				beat.Reset(pause)
 			}
@@ -151,22 +149,22 @@ func (r *RateRedis) Run(ctx context.Context) error {
 
 // alive says that this node lives and learns how many others do. It is also how
 // the breaker finds out that Redis is back.
-func (r *RateRedis) alive(ctx context.Context) (next time.Duration, ok bool) {
+func (r *RateRedis) alive(ctx context.Context) bool {
 	server := r.server.Load()
 	if server == nil {
-		return rateBeat, true
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, server.timeout)
 	defer cancel()
 	n, err := r.scripts.nodes.Run(ctx, server, []string{"sluice:limit:nodes"}, r.node, rateAlive.Microseconds()).Int64()
 	if err != nil {
 		r.broken(err)
-		return 0, false
+		return false
 	}
 	r.nodes.Store(max(n, 1))
 	r.open.Store(false)
 	r.remind()
-	return rateBeat, true
+	return true
 }
 
 // broken opens the breaker.

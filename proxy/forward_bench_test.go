@@ -57,6 +57,16 @@ func startProxy(tb testing.TB, target string) *fasthttputil.InmemoryListener {
 }
 
 func startProxyTo(tb testing.TB, configure func(*HTTP)) *fasthttputil.InmemoryListener {
+	return startSpec(tb, Spec{
+		Routes: []Route{{Name: "all", Match: routing.Match{Path: "/*"}, Backend: "up"}},
+		Backends: map[string]BackendSpec{"up": {Decode: func(into any) error {
+			configure(into.(*HTTP))
+			return nil
+		}}},
+	})
+}
+
+func startSpec(tb testing.TB, spec Spec) *fasthttputil.InmemoryListener {
 	transport := upstream.NewTransport()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -66,13 +76,7 @@ func startProxyTo(tb testing.TB, configure func(*HTTP)) *fasthttputil.InmemoryLi
 	if err != nil {
 		tb.Fatal(err)
 	}
-	g, err := p.Build(Spec{
-		Routes: []Route{{Name: "all", Match: routing.Match{Path: "/*"}, Backend: "up"}},
-		Backends: map[string]BackendSpec{"up": {Decode: func(into any) error {
-			configure(into.(*HTTP))
-			return nil
-		}}},
-	})
+	g, err := p.Build(spec)
 	if err != nil {
 		tb.Fatal(err)
 	}
