@@ -37,7 +37,6 @@ const openTime = 30 * time.Second
 // common, they share, so that a reload with other settings neither empties the
 // cache nor ends a session, nor opens a file twice.
 type Services struct {
-
 	metrics *metrics.Set
 	log     *slog.Logger
 
