@@ -111,13 +111,20 @@ func TestJobsEmbedded(t *testing.T) {
 	until(t, "both are counted", func() bool {
 		return strings.Contains(metricsAt(t, base), `jobs_total{kind="analytics",outcome="done"} 2`)
 	})
-	code, out, stderr := command(t, "jobs", "list", "-config", path)
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if code != exitOK || len(lines) != 2 || !strings.Contains(lines[1], "no such mailbox") {
-		t.Fatalf("jobs list: exit code %d\n%s%s", code, out, stderr)
+	var lines []string
+	until(t, "it is listed", func() bool { // the shard is told after the metrics are
+		code, out, stderr := command(t, "jobs", "list", "-config", path)
+		if code != exitOK {
+			t.Fatalf("jobs list: exit code %d, %s", code, stderr)
+		}
+		lines = strings.Split(strings.TrimSpace(out), "\n")
+		return len(lines) == 2
+	})
+	if !strings.Contains(lines[1], "no such mailbox") {
+		t.Errorf("jobs list: %q", lines)
 	}
 	shard, id := strings.Fields(lines[1])[0], strings.Fields(lines[1])[1]
-	code, out, stderr = command(t, "jobs", "requeue", "-config", path, shard, id)
+	code, out, stderr := command(t, "jobs", "requeue", "-config", path, shard, id)
 	if code != exitOK || out != "1 jobs of shard "+shard+" are tried again\n" {
 		t.Fatalf("jobs requeue: exit code %d, %s%s", code, out, stderr)
 	}
