@@ -1,4 +1,4 @@
-# make run | test | check | bench | fuzz | soak | checker | cover | build | cache-tests DIR=…
+# make run | test | check | bench | microbench | cache-tests DIR=… | alerts | phases | fuzz | soak | checker | cover | build
 # Everything is set up by what needs it: Go and make are enough.
 
 GO          ?= go
@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop
 
-.PHONY: run build test check bench fuzz soak checker cover cache-tests compiler redis postgresql gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench rivals microbench fuzz soak checker cover cache-tests compiler redis postgresql prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -17,8 +17,8 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/ ./cmd/...
 
 # The race detector needs cgo, and cgo a C compiler; some tests need a real
-# redis-server, others a real PostgreSQL.
-test: compiler redis postgresql
+# redis-server, others a real PostgreSQL, those of the alerts Prometheus.
+test: compiler redis postgresql prometheus
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
 		for module in $(MODULES); do \
 			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race -pgo=off ./... || exit; \
@@ -49,6 +49,24 @@ postgresql:
 		{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null || true; \
 	fi
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo 'No PostgreSQL: the tests of the user service will fail. Install it (apt-get install postgresql).'
+
+# Taken out of Debian's package rather than installed: that would start a
+# Prometheus on every address.
+prometheus:
+	@if ! command -v promtool >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Fetching Prometheus for the tests of the alerts'; \
+		{ dir=$$(mktemp -d) && chmod 755 $$dir && cd $$dir && apt-get update -qq && apt-get download -qq prometheus && \
+		dpkg -x prometheus_*.deb . && install -m 755 usr/bin/prometheus usr/bin/promtool /usr/local/bin/ && rm -r $$dir; } >/dev/null 2>&1 || true; \
+	fi
+	@command -v promtool >/dev/null || echo 'No promtool: the tests of the alerts are skipped, and fail in CI. Install it (Debian: prometheus).'
+
+alerts: prometheus
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_slow_test.yaml
+
+# Every phase of deploy/phases, started with what it needs, asked, and stopped.
+phases: redis postgresql
+	CI=true $(GO) test -count=1 -pgo=off -v -run '^TestPhases$$' ./deploy
 
 check: gofmt vet staticcheck graph modules vulnerabilities
 
@@ -83,7 +101,24 @@ vulnerabilities:
 		echo "$$out"; exit $$code; \
 	fi
 
-bench:
+# Sluice beside HAProxy, nginx, Varnish and Caddy: writes bench/RESULTS.md. About
+# a quarter of an hour on a machine with nothing else to do.
+bench: rivals
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/gateway ./cmd/gateway
+	cd bench && $(GO) run . -peers -gateway ../bin/gateway -rounds 3 -duration 4s
+
+rivals:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		for need in wrk:wrk nginx:nginx haproxy:haproxy varnish:varnishd caddy:caddy redis-server:redis-server; do \
+			command -v $${need#*:} >/dev/null && continue; \
+			echo "Installing $${need%:*} for the comparison"; \
+			{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${need%:*}; } >/dev/null 2>&1 || echo "$${need%:*} cannot be installed"; \
+		done; \
+	fi
+	@command -v wrk >/dev/null && command -v nginx >/dev/null || { echo 'The comparison needs wrk and nginx (the load and the origin).'; exit 1; }
+
+# What single functions cost, beside their code.
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Every fuzz target there is, each for FUZZTIME.

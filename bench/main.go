@@ -10,6 +10,9 @@
 // With -cache all answers come from caches: HAProxy's, nginx's and Varnish's
 // beside the gateway's.
 //
+// With -peers it compares all that Sluice does with whoever else does it, and
+// writes RESULTS.md (make bench).
+//
 // With -http2 it compares HTTP/2 with HTTP/1.1, beside Caddy, and handshakes
 // beside nginx; the load is h2load's. With -limits it measures what rate limits
 // cost.
@@ -70,6 +73,9 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *compared {
+		return playAll(dir)
+	}
 	location := fmt.Sprintf("location / { default_type text/plain; return 200 '%s'; }", strings.Repeat("x", *size))
 	if *caching {
 		if location, err = storable(dir); err != nil {
@@ -192,6 +198,13 @@ func start(dir string, r rival, addr string) (stop func(), pid int, err error) {
 	stop = func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its own group, nobody else's
 		_ = cmd.Wait()
+		for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			c, err := net.Dial("tcp", addr) // a process of the group may be slow to go, and would take the next one's clients
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		c, err := net.Dial("tcp", addr)

@@ -25,6 +25,12 @@ import (
 const usage = `The user service of Sluice.
 
   users run       -config FILE                serve until SIGTERM or SIGINT
+  users worker    -config FILE [-queues a,b] [-concurrency N] [-listen ADDR]
+                                              do jobs, N of a queue and shard at a time, until SIGTERM or SIGINT;
+                                              /metrics on ADDR
+  users jobs      list -config FILE [-n N]    list the jobs that were given up, with their errors
+  users jobs      requeue -config FILE SHARD ID...|all
+                                              have them tried again
   users seed      -config FILE [-n N]         make up users until there are N (1000000)
   users shards    -config FILE                print the shards, what buckets they have, how large they are
   users moves     -config FILE [-n N]         list the moves of buckets, the newest first; end those that were left
@@ -100,6 +106,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	}
 	commands := map[string]func(context.Context, []string) error{
 		"run": p.serve, "seed": p.seed, "shards": p.shards, "moves": p.moves, "move": p.move, "rebalance": p.rebalance,
+		"worker": p.worker, "jobs": p.jobs,
 	}
 	name, rest := args[0], args[1:]
 	if command, ok := commands[name]; ok {

@@ -24,6 +24,7 @@ func (p *program) with(ctx context.Context, path string, do func(s *service.Serv
 	if err != nil {
 		return err
 	}
+	f.Users.Jobs = nil // who is made up or moved gets no e-mails
 	s, err := service.NewServices(nil, p.logger()).Open(ctx, f.Users, nil)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ var arrows = map[string][]string{
 		"routing", "limiter", "edgecache", "health", "proxy/upstream", "internal/auth", // the rooms that it constructs
 	},
 	"cmd/gateway/echo":   {},
-	"cmd/users":          {"internal/users", "internal/users/service", "internal/shard", "internal/config", "internal/redislink"},
+	"cmd/users":          {"internal/users", "internal/users/service", "internal/shard", "internal/jobs", "internal/config", "internal/redislink"},
 	"proxy":              {"routing", "limiter", "edgecache", "health", "proxy/upstream", "internal/auth"},
 	"internal/users":     {"internal/shard", "internal/jobs"},
 	"internal/redislink": {"internal/config"},
@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	"internal/auth":      {},
 	"internal/listen/h2": {},
 	"internal/attack":    {}, // tests alone
+	"deploy":             {}, // tests alone
 	"internal/config":    {},
 }
 

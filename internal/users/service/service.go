@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-edge/sluice/internal/shard"
@@ -39,9 +37,6 @@ const openTime = 30 * time.Second
 // common, they share, so that a reload with other settings neither empties the
 // cache nor ends a session, nor opens a file twice.
 type Services struct {
-	// Hooks are set before the first Open.
-	Hooks Hooks
-
 	metrics *metrics.Set
 	log     *slog.Logger
 
@@ -50,19 +45,16 @@ type Services struct {
 	bases    map[string]*base
 }
 
-// Hooks are run in the transaction of every write of a user, before its commit:
-// their error undoes the write. They are the place to enqueue jobs.
-type Hooks struct {
-	SQLite   func(ctx context.Context, tx *sql.Tx, c users.Change) error
-	Postgres func(ctx context.Context, tx pgx.Tx, e postgres.Event) error
-}
-
 // NewServices returns a place for services. set and log may be nil.
 func NewServices(set *metrics.Set, log *slog.Logger) *Services {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Services{metrics: set, log: log, services: map[string]*Service{}, bases: map[string]*base{}}
+	a := &Services{metrics: set, log: log, services: map[string]*Service{}, bases: map[string]*base{}}
+	if set != nil {
+		set.RegisterMetricsWriter(a.writeJobs)
+	}
+	return a
 }
 
 // A Service is one that runs. Whoever has got it from Open, or from a Hold that
@@ -81,8 +73,9 @@ type base struct {
 	store    users.Store
 	level    *cache.Memory
 	sessions *session.Memory
-	made     []byte // a secret for where none is configured
-	refs     int    // under Services.mu
+	jobs     *jobsOf // nil where there are none
+	made     []byte  // a secret for where none is configured
+	refs     int     // under Services.mu
 }
 
 // Open returns the service that spec describes, over client where that is not
@@ -126,17 +119,28 @@ func (a *Services) base(ctx context.Context, spec Spec) (*base, error) {
 		}
 		spec.DataDir, spec.MaxReplicaLag = dir, 0
 	}
-	key := keyOf(spec, nil)
+	named := spec
+	if spec.Mode == Embedded {
+		named.Jobs = nil // the files are open once, with the jobs that they were opened with
+	}
+	key := keyOf(named, nil)
 	if b := a.bases[key]; b != nil {
 		b.refs++
 		return b, nil
 	}
-	store, err := a.store(ctx, spec)
+	own, err := a.openJobs(spec)
 	if err != nil {
 		return nil, err
 	}
-	b := &base{key: key, store: store, level: cache.NewMemory(), sessions: session.NewMemory(0), refs: 1}
+	store, err := a.store(ctx, spec, own)
+	if err != nil {
+		own.close()
+		return nil, err
+	}
+	own.start(ctx, spec)
+	b := &base{key: key, store: store, jobs: own, level: cache.NewMemory(), sessions: session.NewMemory(0), refs: 1}
 	if b.made, err = a.makeSecret(spec); err != nil {
+		own.close()
 		return nil, errors.Join(err, store.Close())
 	}
 	a.bases[key] = b
@@ -144,15 +148,15 @@ func (a *Services) base(ctx context.Context, spec Spec) (*base, error) {
 }
 
 // store opens where spec keeps users.
-func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
+func (a *Services) store(ctx context.Context, spec Spec, own *jobsOf) (users.Store, error) {
 	assign, err := spec.assigner()
 	if err != nil {
 		return nil, err
 	}
 	if spec.Mode != Embedded {
-		return a.servers(ctx, spec, assign)
+		return a.servers(ctx, spec, assign, own)
 	}
-	cfg := sqlite.Config{Dir: spec.DataDir, Layout: spec.Strategy, Assign: assign, Metrics: a.metrics, OnWrite: a.Hooks.SQLite}
+	cfg := sqlite.Config{Dir: spec.DataDir, Layout: spec.Strategy, Assign: assign, Metrics: a.metrics, OnWrite: own.onWrite()}
 	for _, sh := range spec.shards() {
 		cfg.Shards = append(cfg.Shards, sh.Name)
 		if spec.Strategy == "range" {
@@ -167,10 +171,10 @@ func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
 }
 
 // servers opens PostgreSQL.
-func (a *Services) servers(ctx context.Context, spec Spec, assign shard.Assigner) (users.Store, error) {
+func (a *Services) servers(ctx context.Context, spec Spec, assign shard.Assigner, own *jobsOf) (users.Store, error) {
 	cfg := postgres.Config{
 		Assigner: assign, MaxReplicaLag: spec.MaxReplicaLag, Distributed: spec.Mode == Distributed,
-		Within: a.Hooks.Postgres, Log: a.log, Metrics: a.metrics,
+		Log: a.log, Metrics: a.metrics, Within: own.within(),
 	}
 	for _, sh := range spec.Shards {
 		cfg.Shards = append(cfg.Shards, shard.Address{Name: sh.Name, Primary: sh.Primary, Replicas: sh.Replicas})
@@ -284,6 +288,7 @@ func (a *Services) drop(b *base) error {
 		return nil
 	}
 	delete(a.bases, b.key)
+	b.jobs.close()
 	return b.store.Close()
 }
 
