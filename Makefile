@@ -1,4 +1,4 @@
-# make run | test | check | bench | fuzz | soak | cover | build
+# make run | test | check | bench | microbench | alerts | phases | fuzz | soak | cover | build
 # Everything is set up by what needs it: Go and make are enough.
 
 GO          ?= go
@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop
 
-.PHONY: run build test check bench fuzz soak cover compiler gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench rivals microbench fuzz soak cover compiler redis prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -16,8 +16,9 @@ run:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/ ./cmd/...
 
-# The race detector needs cgo, and cgo a C compiler.
-test: compiler
+# The race detector needs cgo, and cgo a C compiler; some tests need a real
+# redis-server.
+test: compiler redis prometheus
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
 		for module in $(MODULES); do \
 			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race -pgo=off ./... || exit; \
@@ -34,6 +35,31 @@ compiler:
 		echo 'Installing a C compiler for the race detector'; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev; } >/dev/null || true; \
 	fi
+
+redis:
+	@if ! command -v redis-server >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing redis-server for the tests of what gateways share'; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null || true; \
+	fi
+	@command -v redis-server >/dev/null || echo 'No redis-server: the tests of what gateways share will fail. Install it (apt-get install redis-server).'
+
+# Taken out of Debian's package rather than installed: that would start a
+# Prometheus on every address.
+prometheus:
+	@if ! command -v promtool >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Fetching Prometheus for the tests of the alerts'; \
+		{ dir=$$(mktemp -d) && chmod 755 $$dir && cd $$dir && apt-get update -qq && apt-get download -qq prometheus && \
+		dpkg -x prometheus_*.deb . && install -m 755 usr/bin/prometheus usr/bin/promtool /usr/local/bin/ && rm -r $$dir; } >/dev/null 2>&1 || true; \
+	fi
+	@command -v promtool >/dev/null || echo 'No promtool: the tests of the alerts are skipped, and fail in CI. Install it (Debian: prometheus).'
+
+alerts: prometheus
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_slow_test.yaml
+
+# Every phase of deploy/phases, started with what it needs, asked, and stopped.
+phases: redis
+	CI=true $(GO) test -count=1 -pgo=off -v -run '^TestPhases$$' ./deploy
 
 check: gofmt vet staticcheck graph modules vulnerabilities
 
@@ -68,7 +94,24 @@ vulnerabilities:
 		echo "$$out"; exit $$code; \
 	fi
 
-bench:
+# Sluice beside HAProxy, nginx, Varnish and Caddy: writes bench/RESULTS.md. About
+# a quarter of an hour on a machine with nothing else to do.
+bench: rivals
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/gateway ./cmd/gateway
+	cd bench && $(GO) run . -peers -gateway ../bin/gateway -rounds 3 -duration 4s
+
+rivals:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		for need in wrk:wrk nginx:nginx haproxy:haproxy varnish:varnishd caddy:caddy redis-server:redis-server; do \
+			command -v $${need#*:} >/dev/null && continue; \
+			echo "Installing $${need%:*} for the comparison"; \
+			{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${need%:*}; } >/dev/null 2>&1 || echo "$${need%:*} cannot be installed"; \
+		done; \
+	fi
+	@command -v wrk >/dev/null && command -v nginx >/dev/null || { echo 'The comparison needs wrk and nginx (the load and the origin).'; exit 1; }
+
+# What single functions cost, beside their code.
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Every fuzz target there is, each for FUZZTIME.

@@ -7,6 +7,9 @@
 //
 //	go build -o /tmp/gateway ./cmd/gateway && go -C bench run . -gateway /tmp/gateway
 //
+// With -peers it compares all that Sluice does with whoever else does it, and
+// writes RESULTS.md (make bench).
+//
 // With -http2 it compares HTTP/2 with HTTP/1.1, beside Caddy, and handshakes
 // beside nginx; the load is h2load's.
 package main
@@ -64,6 +67,9 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *compared {
+		return playAll(dir)
+	}
 	origin := rival{"origin", []string{"nginx", "-c", "FILE", "-e", "stderr"}, "origin.conf", nginxConf(dir, "origin", originAddr,
 		fmt.Sprintf("location / { default_type text/plain; return 200 '%s'; }", strings.Repeat("x", *size)))}
 	stop, _, err := start(dir, origin, originAddr)
@@ -175,6 +181,13 @@ func start(dir string, r rival, addr string) (stop func(), pid int, err error) {
 	stop = func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its own group, nobody else's
 		_ = cmd.Wait()
+		for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			c, err := net.Dial("tcp", addr) // a process of the group may be slow to go, and would take the next one's clients
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		c, err := net.Dial("tcp", addr)

@@ -128,6 +128,12 @@ func (g *gateway) countThings() {
 		}
 		return 0
 	})
+	g.metrics.NewGauge("sluice_config_last_reload_successful", func() float64 {
+		if g.status.report().Error != nil {
+			return 0
+		}
+		return 1
+	})
 	g.metrics.RegisterMetricsWriter(g.writeConnections)
 }
 

@@ -164,7 +164,9 @@ func (g *gateway) writeConnections(w io.Writer) {
 	if list == nil {
 		return
 	}
+	most := uint64(g.current.Load().file.Server.MaxConnections)
 	for _, l := range *list {
+		metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_connections_max{listener=%q}", l.address), most)
 		s := l.server.Stats()
 		write := func(state string, n int64) {
 			metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_connections{listener=%q,state=%q}", l.address, state), uint64(n))

@@ -35,6 +35,7 @@ var arrows = map[string][]string{
 	"internal/auth":   {},
 	"internal/listen": {},
 	"internal/attack": {}, // tests alone
+	"deploy":          {}, // tests alone
 	"internal/config": {},
 }
 
@@ -42,7 +43,7 @@ var arrows = map[string][]string{
 func allowed(from, to string, test bool) string {
 	name, ours := strings.CutPrefix(to, module+"/")
 	if !ours {
-		if !test && (to == "testing" || to == "net/http/httptest") {
+		if !test && !strings.HasSuffix(from, "test") && (to == "testing" || to == "net/http/httptest") {
 			return to + " is for tests"
 		}
 		return ""

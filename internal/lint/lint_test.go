@@ -123,6 +123,7 @@ func TestRules(t *testing.T) {
 		{"routing/a.go", `package routing; import _ "` + module + `/internal/wiretest"`, "is for tests"},
 		{"routing/a.go", `package routing; import _ "net/http/httptest"`, "is for tests"},
 		{"routing/a_test.go", `package routing; import _ "net/http/httptest"`, ""},
+		{"internal/wiretest/a.go", `package wiretest; import _ "testing"`, ""},
 		{"routing/a.go", `package routing; func init() {}`, "func init"},
 		{"routing/a.go", `package routing; type t struct{}; func (t) init() {}`, ""},
 		{"proxy/a.go", `package proxy; import "github.com/valyala/fasthttp"; var c fasthttp.HostClient`, "fasthttp.HostClient"},
