@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop
 
-.PHONY: run build test check bench rivals microbench fuzz soak cover compiler redis prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench rivals microbench fuzz soak cover compiler redis postgresql prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -17,8 +17,8 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/ ./cmd/...
 
 # The race detector needs cgo, and cgo a C compiler; some tests need a real
-# redis-server.
-test: compiler redis prometheus
+# redis-server, others a real PostgreSQL, those of the alerts Prometheus.
+test: compiler redis postgresql prometheus
 	@if printf '#include <stdlib.h>\nint main(void){return 0;}' | $${CC:-gcc} -x c -o /dev/null - 2>/dev/null; then \
 		for module in $(MODULES); do \
 			echo "$(GO) -C $$module test -race ./..."; CGO_ENABLED=1 $(GO) -C $$module test -race -pgo=off ./... || exit; \
@@ -43,6 +43,13 @@ redis:
 	fi
 	@command -v redis-server >/dev/null || echo 'No redis-server: the tests of what gateways share will fail. Install it (apt-get install redis-server).'
 
+postgresql:
+	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing PostgreSQL for the tests of the user service'; \
+		{ apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null || true; \
+	fi
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo 'No PostgreSQL: the tests of the user service will fail. Install it (apt-get install postgresql).'
+
 # Taken out of Debian's package rather than installed: that would start a
 # Prometheus on every address.
 prometheus:
@@ -58,7 +65,7 @@ alerts: prometheus
 	promtool test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_slow_test.yaml
 
 # Every phase of deploy/phases, started with what it needs, asked, and stopped.
-phases: redis
+phases: redis postgresql
 	CI=true $(GO) test -count=1 -pgo=off -v -run '^TestPhases$$' ./deploy
 
 check: gofmt vet staticcheck graph modules vulnerabilities

@@ -3,6 +3,8 @@ package proxy
 import (
 	"log/slog"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/proxy/upstream"
 )
@@ -15,6 +17,8 @@ import (
 //
 // A Backend that holds something also implements io.Closer, called when the
 // generation that built it has been replaced; exchanges may still be running.
+// One that opens something to answer from implements Start(context.Context)
+// error, called once, before the first exchange: see Generation.Start.
 type Backend interface {
 	Serve(x *Exchange) error
 }
@@ -40,6 +44,8 @@ type Setup struct {
 	// the key that names it.
 	Refer func(field, name string)
 	Log   *slog.Logger
+	// Redis is where gateways keep what they share; nil: each for itself.
+	Redis redis.UniversalClient
 
 	stats    *stats
 	lasting  *lasting               // what the backend keeps over reloads

@@ -187,12 +187,15 @@ type Exchange struct {
 	conn       clientConn    // nil where the connection watches nothing
 	watch      *contextWatch // of an exchange over net/http's face
 	mirrorOf   *mirrorCopy
+	rulings    []ruling // of the route's limits
 
 	// Memory that the next exchange uses again.
 	arena []byte
 	out   []Field
 	path  []byte
 	held  []byte // a request body that can be sent again
+
+	limitKey []byte
 
 	mu       sync.Mutex
 	canceled error
@@ -218,6 +221,13 @@ func (x *Exchange) Context() context.Context {
 	}
 	return x.ctx
 }
+
+// Target is the request target as a backend gets it: the client's, after the
+// route's rewrite.
+func (x *Exchange) Target() []byte { return x.forward }
+
+// ID is the exchange's X-Request-Id.
+func (x *Exchange) ID() string { return view(x.id) }
 
 // Cancel ends whatever the exchange waits for; err is the reason. It may be
 // called from any goroutine while the exchange lasts.

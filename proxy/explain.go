@@ -39,6 +39,7 @@ type Explanation struct {
 	Mirror   string
 	Timeout  time.Duration
 	MaxBody  int64 // bytes; 0: unbounded
+	Limits   []LimitProbe
 	Timeouts *Timeouts
 	Rules    []routing.Why // every route and why it did not take the request, in order of precedence
 }
@@ -132,6 +133,7 @@ func (e *Explanation) fill(x *Exchange) {
 	e.Client, e.Backend = x.Request.ClientIP.String(), x.backend
 	if r := x.route; r != nil {
 		e.Route, e.Timeout, e.MaxBody = r.name, r.timeout, r.maxBody
+		e.Limits = x.probeLimits()
 		if r.mirror != nil {
 			e.Mirror = r.mirror.name
 		}

@@ -43,6 +43,7 @@ func (p *Proxy) Expect(ctx *fasthttp.RequestCtx) int {
 	x := p.begin(ctx)
 	if p.welcome(x) {
 		p.stats.inFlight.Add(-1)
+		x.unlimit()
 		p.release(x)
 		return fasthttp.StatusContinue
 	}

@@ -24,6 +24,7 @@ func (p *Proxy) finish(x *Exchange) {
 	x.discardResponse()
 	x.hangUp() // from here on nobody else reads the request's body
 	x.lease.end(now)
+	x.leave()
 	stats := p.stats.none
 	if x.route != nil {
 		stats = x.route.stats

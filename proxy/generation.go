@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sluice-edge/sluice/health"
+	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/routing"
 )
 
@@ -32,6 +33,8 @@ type Generation struct {
 	sampling AccessLog
 	tunnels  *atomic.Int64   // open now, of all generations
 	checker  *health.Checker // nil: no backend has active checks
+	limits   map[string]*limit
+	shared   *limiter.RateRedis
 }
 
 type namedBackend struct {
@@ -53,6 +56,7 @@ type route struct {
 	responseEdit edit
 	timeout      time.Duration
 	maxBody      int64
+	limits       []*limit
 	stats        *routeStats
 }
 
@@ -92,7 +96,7 @@ func (p *Proxy) Build(spec Spec) (*Generation, error) {
 	g := &Generation{
 		number: spec.Number, spec: spec, trusted: spec.TrustedProxies, paths: spec.Paths,
 		backends: make(map[string]*namedBackend, len(spec.Backends)), sampling: spec.AccessLog,
-		tunnels: &p.stats.tunnels,
+		tunnels: &p.stats.tunnels, shared: p.limits.shared,
 	}
 	b := builder{p: p, g: g}
 	b.backends(spec.Backends)
@@ -106,6 +110,22 @@ func (p *Proxy) Build(spec Spec) (*Generation, error) {
 
 // Number is the generation's number, as the Spec gave it.
 func (g *Generation) Number() uint64 { return g.number }
+
+// Start has the backends that have to open something do so, in the order of
+// their names, until ctx is done. It is called once, before g is swapped in; a
+// generation that failed to start is closed.
+func (g *Generation) Start(ctx context.Context) error {
+	for _, name := range sortedNames(g.backends) {
+		s, ok := g.backends[name].Backend.(interface{ Start(context.Context) error })
+		if !ok {
+			continue
+		}
+		if err := s.Start(ctx); err != nil {
+			return &SpecError{Path: below("backends", name), Err: err}
+		}
+	}
+	return nil
+}
 
 // Close lets go of what the backends hold. Exchanges that began with g go on.
 func (g *Generation) Close() {
@@ -212,6 +232,7 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 		backend, err := construct(Setup{
 			Name: name, Decode: spec.Decode, Transport: b.p.cfg.Transport,
 			Log:     b.p.log.With("backend", name),
+			Redis:   b.g.spec.Redis,
 			Lookup:  func(name string) Backend { return b.g.backends[name] },
 			Refer:   func(field, to string) { refs = append(refs, reference{path + "." + field, to}) },
 			stats:   b.p.stats,
@@ -327,6 +348,7 @@ func (b *builder) route(path string, spec *Route) *route {
 	if r.responseEdit, err = newEdit(spec.ResponseHeaders); err != nil {
 		b.fault(path+".response_headers", err)
 	}
+	b.limits(path+".limits", r, spec.Limits)
 	r.stats = b.p.stats.route(r.name)
 	return r
 }

@@ -48,6 +48,7 @@ type Proxy struct {
 	exchanges sync.Pool
 	lastDate  atomic.Pointer[httpDate]
 	lastings  lastings
+	limits    *limits
 	swapped   chan struct{} // there is a generation that Run has not seen
 	certs     clientCerts
 	mirrors   chan struct{} // one token for each mirrored exchange under way
@@ -69,6 +70,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg:     cfg,
 		log:     cfg.Log,
 		stats:   newStats(cfg.Metrics),
+		limits:  newLimits(cfg.Metrics),
 		access:  newAccessLog(cfg.AccessLog, cfg.Metrics),
 		mirrors: make(chan struct{}, maxMirrors),
 		swapped: make(chan struct{}, 1),
@@ -78,11 +80,12 @@ func New(cfg Config) (*Proxy, error) {
 	return p, nil
 }
 
-// Run looks after the targets of the generation that is served, and writes out
-// the access log, until ctx ends.
+// Run looks after the targets of the generation that is served and after what
+// gateways share, and writes out the access log, until ctx ends.
 func (p *Proxy) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.attend(ctx) })
+	wg.Go(func() { _ = p.limits.shared.Run(ctx) }) // it ends with ctx
 	err := p.access.run(ctx)
 	wg.Wait()
 	return err
@@ -114,6 +117,7 @@ func (p *Proxy) attend(ctx context.Context) {
 // Swap makes g the generation of all exchanges that begin from now on. Those
 // under way finish on the one they began with.
 func (p *Proxy) Swap(g *Generation) {
+	p.limits.adopt(g)
 	old := p.gen.Swap(g)
 	if old != nil {
 		old.Close()
@@ -152,7 +156,10 @@ func (p *Proxy) decide(x *Exchange) error {
 	if err := x.match(); err != nil {
 		return err
 	}
-	return x.admit()
+	if err := x.admit(); err != nil {
+		return err
+	}
+	return x.limit()
 }
 
 // match picks x's route by the normal form of its path.
@@ -221,7 +228,7 @@ func (x *Exchange) take(found routing.Result) error {
 	return &Problem{Status: 404, Detail: "no route matches the request", Type: "destination_not_found"}
 }
 
-// admit holds the request to its limits and sets the exchange's deadline.
+// admit holds the request to its bounds and sets the exchange's deadline.
 func (x *Exchange) admit() error {
 	if limit := x.route.maxBody; limit > 0 {
 		if x.Request.ContentLength > limit {
@@ -258,6 +265,9 @@ func (p *Proxy) fetch(x *Exchange) error {
 func (p *Proxy) respond(x *Exchange) {
 	if x.route != nil {
 		x.route.responseEdit.apply(&x.Response.Header)
+	}
+	if len(x.rulings) > 0 {
+		x.tellLimits()
 	}
 	h := &x.Response.Header
 	h.Set("X-Request-Id", view(x.id))

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sluice-edge/sluice/health"
 	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/proxy/upstream"
@@ -22,6 +24,7 @@ type Route struct {
 	Rewrite         Rewrite       `yaml:"rewrite" doc:"change what the backend is asked for"`
 	RequestHeaders  HeaderEdit    `yaml:"request_headers" doc:"change what the backend is told"`
 	ResponseHeaders HeaderEdit    `yaml:"response_headers" doc:"change what the client is told"`
+	Limits          []Limit       `yaml:"limits" doc:"how many requests of each client, key or kind are let through; all must admit one"`
 	Timeout         time.Duration `yaml:"timeout" doc:"until the response has begun; 0: none" default:"0s"`
 	MaxBodyBytes    int64         `yaml:"max_body_bytes" unit:"size" doc:"instead of server.max_body_bytes; 0: as the server says"`
 }
@@ -177,6 +180,11 @@ type Spec struct {
 	MaxBodyBytes   int64 // of a request; 0: unbounded
 	AccessLog      AccessLog
 	Number         uint64
+	// Redis is where gateways keep what they share; nil: each for itself. It is
+	// open for as long as exchanges of the generation may ask it.
+	Redis redis.UniversalClient
+	// RedisTimeout bounds how long a request waits for it.
+	RedisTimeout time.Duration
 }
 
 // AccessLog says which exchanges leave a line, and how it looks.

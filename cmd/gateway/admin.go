@@ -88,6 +88,7 @@ func (g *gateway) adminHandler(token string) http.Handler {
 		Ready:      g.readiness,
 		Routes:     func() any { return g.current.Load().gen.Routes() },
 		Backends:   func() any { return g.current.Load().gen.Backends() },
+		Limits:     func() any { return g.current.Load().gen.Limits() },
 		Generation: func() any { return g.status.report() },
 		Config:     func() any { return g.current.Load().shown },
 		Drain: func(backend, target string, on bool) error {

@@ -76,7 +76,7 @@ func (p *program) test(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.gen.Close()
+	defer s.drop(nil)
 	src, err := readSource(rest[0])
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (p *program) examine(path string) (*proxy.Proxy, *setup, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := build(px, src, p.env, 1)
+	s, err := build(px, src, p.env, 1, nil)
 	return px, s, err
 }
 
@@ -45,7 +45,7 @@ func (p *program) check(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.gen.Close()
+	defer s.drop(nil)
 	for _, w := range s.warnings {
 		fmt.Fprintf(p.err, "%s: warning: %s\n", name, w)
 	}

@@ -170,7 +170,8 @@ func TestCheckFaults(t *testing.T) {
 	f(`shutdown: {grace: -1s}`, `19: shutdown.grace: must be at least 0s, got the string "-1s"`)
 	f(`server: {max_connections: 0}`, `27: server.max_connections: must be at least 1, got the number 0`)
 	f(`x-anything: {goes: here}`, ``)
-	f(`redis: {}`, `1: redis: unknown key "redis"; the keys here are access_log, admin, backends, listeners, paths, routes, server, shutdown and trusted_proxies`)
+	f(`tracing: {}`, `1: tracing: unknown key "tracing"; the keys here are access_log, admin, backends, listeners, paths, redis, routes, server, shutdown and trusted_proxies`)
+	f(`redis: {}`, `8: redis.addresses: missing key "addresses" (host:port of the server, of the sentinels of master_name, or of some nodes of a cluster)`)
 	put(t, ".", "gw.yaml", "")
 	expect(t, []string{"check", "-config", "gw.yaml"}, exitFailure, "",
 		`gw.yaml:1:1: routes: missing key "routes" (which requests go to which backend; the most specific match wins, whatever the order)`)
@@ -198,7 +199,7 @@ func TestSchemaExample(t *testing.T) {
 		t.Errorf("exit code %d, %d bytes", code, len(out))
 	}
 	put(t, ".", "gw.yaml", out)
-	expect(t, []string{"check", "-config", "gw.yaml"}, exitOK, "gw.yaml: ok (1 listener, 2 backends, 2 routes)", "")
+	expect(t, []string{"check", "-config", "gw.yaml"}, exitOK, "gw.yaml: ok (1 listener, 3 backends, 6 routes)", "")
 }
 
 // config.example.yaml is sound, leaves no key out, and says something about each.
@@ -210,7 +211,7 @@ func TestExampleFile(t *testing.T) {
 	env := func(name string) (string, bool) { return dir, name == "SLUICE_PUBLIC" || name == "SLUICE_CERTS" }
 	px, err := new(program).idle()
 	must(t, err)
-	s, err := build(px, source{"config.example.yaml", text}, env, 1)
+	s, err := build(px, source{"config.example.yaml", text}, env, 1, nil)
 	must(t, err)
 	s.gen.Close()
 	used := config.Used(s.doc)
@@ -249,5 +250,5 @@ func TestExampleFileChecks(t *testing.T) {
 	must(t, err)
 	t.Chdir(t.TempDir())
 	certify(t, "dev")
-	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (2 listeners, 6 backends, 5 routes)", "")
+	expect(t, []string{"check", "-config", path}, exitOK, path+": ok (2 listeners, 7 backends, 6 routes)", "")
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sluice-edge/sluice/internal/redistest"
 )
 
 // TestScripts runs testdata/*.txtar against the real program, once for each
@@ -39,6 +41,7 @@ func runScripts(t *testing.T, p *protocol) {
 		Setup: func(env *testscript.Env) error {
 			env.Values[stageKey{}] = &stage{
 				tb: env.T().(testing.TB), dir: env.WorkDir, spoken: p, upstreams: map[string]*upstream{}, background: map[string]chan outcome{},
+				servers: map[string]*redistest.Server{},
 			}
 			return p.prepare(env)
 		},
@@ -64,6 +67,7 @@ func runScripts(t *testing.T, p *protocol) {
 			"metric":         command(metric),
 			"ws":             command(webSocket),
 			"nobody":         command(nobody),
+			"redis":          command(redisDo),
 		},
 	})
 }
@@ -79,6 +83,7 @@ type stage struct {
 	gateway    *child
 	upstreams  map[string]*upstream
 	background map[string]chan outcome
+	servers    map[string]*redistest.Server
 	events     events
 }
 
@@ -335,6 +340,30 @@ func nobody(s *stage, ts *testscript.TestScript, args []string) error {
 	}
 	s.setenv(ts, args[0], ln.Addr().String())
 	return ln.Close()
+}
+
+// redisDo is: redis start|kill|stop|continue|restart NAME. A redis-server of its
+// own; start sets NAME to its address.
+func redisDo(s *stage, ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errUsage
+	}
+	server := s.servers[args[1]]
+	if args[0] == "start" {
+		server = redistest.Start(s.tb)
+		s.servers[args[1]] = server
+		s.setenv(ts, args[1], server.Address)
+		return nil
+	}
+	do := map[string]func(*redistest.Server){
+		"kill": (*redistest.Server).Kill, "stop": (*redistest.Server).Stop,
+		"continue": (*redistest.Server).Continue, "restart": (*redistest.Server).Restart,
+	}[args[0]]
+	if do == nil || server == nil {
+		return errUsage
+	}
+	do(server)
+	return nil
 }
 
 // dial connects a client to the gateway, or to addr.

@@ -44,7 +44,7 @@ func (p *program) explain(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.gen.Close()
+	defer s.drop(nil)
 	printExplanation(p.out, probe, px.Explain(s.gen, probe), s.gen.Routes())
 	return nil
 }
@@ -111,6 +111,9 @@ func printExplanation(out io.Writer, probe proxy.Probe, e proxy.Explanation, rou
 		t.line("route", "%s", e.Route)
 		t.line("limits", "body %s, timeout %s", bytesText(e.MaxBody), timeText(e.Timeout))
 	}
+	for _, l := range e.Limits {
+		t.line("limit", "%s", limitText(l))
+	}
 	if e.Mirror != "" {
 		t.line("mirror", "%s", e.Mirror)
 	}
@@ -126,6 +129,21 @@ func printExplanation(out io.Writer, probe proxy.Probe, e proxy.Explanation, rou
 	if e.Path != "" { // else no route was looked for
 		printRules(out, e, routes)
 	}
+}
+
+// limitText says how a limit would count the request.
+func limitText(l proxy.LimitProbe) string {
+	if l.Exempt {
+		return l.Name + ": the request is exempt"
+	}
+	text := fmt.Sprintf("%s: %s, by %s", l.Name, l.Rate, l.By)
+	if l.Tier != "" {
+		text += "; tier " + l.Tier
+	}
+	if l.Note != "" {
+		text += "; " + l.Note
+	}
+	return text
 }
 
 // split is what the winning route splits among, if it does; e has one of them.

@@ -15,6 +15,7 @@ type File struct {
 	Paths          routing.Paths          `yaml:"paths" doc:"the normal form of paths, which routes are matched by; what is forwarded stays as it came"`
 	TrustedProxies []string               `yaml:"trusted_proxies" doc:"addresses and ranges of peers whose X-Forwarded-For and Forwarded are believed"`
 	Admin          Admin                  `yaml:"admin" doc:"the second listener: metrics, readiness, what is configured"`
+	Redis          *Redis                 `yaml:"redis" doc:"where gateways keep what they share; without the key: each for itself"`
 	AccessLog      proxy.AccessLog        `yaml:"access_log" doc:"one line an exchange on standard output"`
 	Shutdown       Shutdown               `yaml:"shutdown" doc:"what happens on SIGTERM and SIGINT"`
 	Backends       map[string]BackendFile `yaml:"backends" doc:"what answers requests, by name"`

@@ -13,6 +13,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/sluice-edge/sluice/internal/listen"
+	"github.com/sluice-edge/sluice/internal/users/service"
 	"github.com/sluice-edge/sluice/proxy"
 	"github.com/sluice-edge/sluice/proxy/upstream"
 )
@@ -68,8 +69,10 @@ func newGateway(p *program, read func() (source, error), env func(string) (strin
 // newProxy returns a proxy with all kinds of backends, and its transport.
 func newProxy(p *program, log *slog.Logger, set *metrics.Set) (*proxy.Proxy, *upstream.Transport, error) {
 	transport := upstream.NewTransport()
+	kinds := proxy.Kinds()
+	kinds["users"] = usersKind(service.NewServices(set, log))
 	px, err := proxy.New(proxy.Config{
-		Kinds:     proxy.Kinds(),
+		Kinds:     kinds,
 		Transport: transport,
 		Metrics:   set,
 		AccessLog: p.out,
@@ -106,18 +109,28 @@ func (g *gateway) load() error {
 	if err != nil {
 		return err
 	}
-	next, err := build(g.proxy, src, g.env, g.number+1)
+	old := g.current.Load()
+	var running *redisLink
+	if old != nil {
+		running = old.redis
+	}
+	next, err := build(g.proxy, src, g.env, g.number+1, running)
 	if err != nil {
+		return err
+	}
+	if err := next.gen.Start(g.life); err != nil {
+		next.drop(running)
 		return err
 	}
 	change, err := g.bind(next)
 	if err != nil {
-		next.gen.Close()
+		next.drop(running)
 		return err
 	}
 	g.number = next.gen.Number()
 	g.proxy.Swap(next.gen)
 	g.current.Store(next)
+	g.leaveRedis(old)
 	g.status.swapped(src, next)
 	g.commit(change)
 	g.warn(next.warnings)

@@ -44,16 +44,18 @@ type setup struct {
 	file  *File
 	doc   *config.Document
 	gen   *proxy.Generation
-	token string // of the admin listener
-	shown any    // the file without its secrets
+	redis *redisLink // nil: none
+	token string     // of the admin listener
+	shown any        // the file without its secrets
 
 	credentials []*credentials // of the listeners, nil without TLS
 	warnings    []string       // about what is served all the same
 }
 
 // build makes everything that src describes and starts nothing. The error holds
-// every fault of src. Whoever does not swap the generation in closes it.
-func build(px *proxy.Proxy, src source, env func(string) (string, bool), number uint64) (*setup, error) {
+// every fault of src. running is the link to Redis that is in use, nil for none.
+// Whoever does not swap the setup in drops it.
+func build(px *proxy.Proxy, src source, env func(string) (string, bool), number uint64, running *redisLink) (*setup, error) {
 	doc, err := config.Parse(src.name, src.data, env)
 	if err != nil {
 		return nil, err
@@ -62,6 +64,7 @@ func build(px *proxy.Proxy, src source, env func(string) (string, bool), number 
 	doc.Decode(s.file)
 	s.checkListeners()
 	s.checkAdmin()
+	s.redis = s.linkRedis(running)
 	gen, err := px.Build(s.spec(number))
 	for _, fault := range specFaults(err) {
 		doc.Fault(fault.Path, fault.Err)
@@ -70,10 +73,18 @@ func build(px *proxy.Proxy, src source, env func(string) (string, bool), number 
 		if gen != nil {
 			gen.Close()
 		}
+		s.release(running)
 		return nil, err
 	}
 	s.gen, s.shown = gen, redacted(doc)
 	return s, nil
+}
+
+// drop lets go of a setup that is not served; running is the link to Redis
+// that is in use all the same.
+func (s *setup) drop(running *redisLink) {
+	s.gen.Close()
+	s.release(running)
 }
 
 // spec is what the proxy is told of the file.
@@ -86,6 +97,9 @@ func (s *setup) spec(number uint64) proxy.Spec {
 		MaxBodyBytes: f.Server.MaxBodyBytes,
 		Number:       number,
 		AccessLog:    f.AccessLog,
+	}
+	if s.redis != nil {
+		spec.Redis, spec.RedisTimeout = s.redis.UniversalClient, s.file.Redis.Timeout
 	}
 	for i, text := range f.TrustedProxies {
 		prefix, err := parsePrefix(text)

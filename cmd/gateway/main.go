@@ -12,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/sluice-edge/sluice/internal/config"
 )
 
@@ -60,6 +63,7 @@ func main() {
 		signals:  signals,
 		terminal: isTerminal(os.Stderr),
 	}
+	redis.SetLogger(new(logging.VoidLogger)) // its errors come back from its calls
 	os.Exit(p.run(os.Args[1:]))
 }
 

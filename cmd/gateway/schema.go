@@ -22,6 +22,7 @@ func options() config.Options {
 				"files":    proxy.Files{},
 				"respond":  proxy.Respond{},
 				"redirect": proxy.Redirect{},
+				"users":    Users{},
 			},
 		},
 	}

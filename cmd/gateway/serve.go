@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/sluice-edge/sluice/internal/users/service"
 )
 
 // runCommand is `gateway run`.
@@ -62,6 +64,9 @@ func (p *program) serveDefault() error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w\nSLUICE_ADDRESS=:8000 and SLUICE_ADMIN=127.0.0.1:9000 would choose other addresses", err)
 	}
+	if errors.Is(err, service.ErrTaken) {
+		err = fmt.Errorf("%w\nSLUICE_DATA=./other would choose another folder", err)
+	}
 	return err
 }
 
@@ -93,7 +98,7 @@ func (p *program) serve(g *gateway, w *watcher) error {
 	stop()
 	g.leaving.Wait()
 	g.wg.Wait()
-	g.current.Load().gen.Close()
+	g.current.Load().drop(nil)
 	g.log.Info("stopped")
 	return err
 }
@@ -174,6 +179,7 @@ Sluice listens on http://%[1]s - open it in a browser, or try:
 
   curl -i %[1]s/echo/hello?name=you
   curl -N %[1]s/echo/sse
+  curl -X POST %[1]s/api/users -d '{"name": "Ada", "email": "ada@example.com"}'
   curl %[2]s/metrics
 
 Ctrl-C ends it. To start from this configuration: gateway schema -example

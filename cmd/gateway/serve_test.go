@@ -131,7 +131,7 @@ func TestPortTaken(t *testing.T) {
 	must(t, err)
 	defer taken.Close()
 	address := taken.Addr().String()
-	r := launch(t, "", map[string]string{"SLUICE_ADDRESS": address, "SLUICE_ADMIN": "127.0.0.1:0"})
+	r := launch(t, "", map[string]string{"SLUICE_ADDRESS": address, "SLUICE_ADMIN": "127.0.0.1:0", "SLUICE_DATA": t.TempDir()})
 	r.exit(exitFailure)
 	want := "gateway: cannot listen on " + address + ": address already in use; something else listens there\n" +
 		"gateway: SLUICE_ADDRESS=:8000 and SLUICE_ADMIN=127.0.0.1:9000 would choose other addresses\n"
@@ -142,8 +142,8 @@ func TestPortTaken(t *testing.T) {
 
 // Without a file there is a page to look at, and an echo service.
 func TestDefault(t *testing.T) {
-	r := launch(t, "", map[string]string{"SLUICE_ADDRESS": "127.0.0.1:0", "SLUICE_ADMIN": "127.0.0.1:0"})
-	r.log.await(t, "serving", map[string]any{"routes": 2, "backends": 2})
+	r := launch(t, "", map[string]string{"SLUICE_ADDRESS": "127.0.0.1:0", "SLUICE_ADMIN": "127.0.0.1:0", "SLUICE_DATA": t.TempDir()})
+	r.log.await(t, "serving", map[string]any{"routes": 6, "backends": 3})
 	url := "http://" + r.address("127.0.0.1:0")
 	if status, page := fetch(t, url+"/"); status != 200 || !strings.Contains(page, "curl -i localhost:8080/echo/hello") {
 		t.Errorf("status %d, page %q", status, page)
@@ -153,8 +153,18 @@ func TestDefault(t *testing.T) {
 	}
 	wantStatus(t, url+"/echo/status/418", "", 418)
 	wantStatus(t, url+"/nowhere", "", 404)
+	resp, err := http.Post(url+"/api/users", "", strings.NewReader(`{"name": "Ada", "email": "ada@example.com"}`))
+	must(t, err)
+	resp.Body.Close()
+	if resp.StatusCode != 201 {
+		t.Errorf("POST /api/users: %s", resp.Status)
+	}
 	r.signals <- syscall.SIGHUP
 	r.log.await(t, "reloaded", nil)
+	if status, body := fetch(t, url+resp.Header.Get("Location")); status != 200 || !strings.Contains(body, `"email":"ada@example.com"`) {
+		t.Errorf("status %d, body %q", status, body)
+	}
+	wantStatus(t, url+"/health", "", 200)
 	wantStatus(t, url+"/echo/hello", "", 200)
 	r.signals <- syscall.SIGTERM
 	r.exit(exitOK)
@@ -170,7 +180,7 @@ func TestHints(t *testing.T) {
 	g, err := newGateway(p, nil, nil)
 	must(t, err)
 	g.hints = true
-	s, err := build(g.proxy, source{"x", []byte(says("x"))}, nil, 1)
+	s, err := build(g.proxy, source{"x", []byte(says("x"))}, nil, 1, nil)
 	must(t, err)
 	g.current.Store(s)
 	c, err := g.bind(s)

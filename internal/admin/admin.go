@@ -27,8 +27,8 @@ type Config struct {
 	Metrics func(w io.Writer)
 	// Ready returns nil, or why traffic should go elsewhere.
 	Ready func() error
-	// Routes, Backends, Generation and Config return what becomes JSON.
-	Routes, Backends, Generation, Config func() any
+	// Routes, Backends, Limits, Generation and Config return what becomes JSON.
+	Routes, Backends, Limits, Generation, Config func() any
 	// Drain has a backend's target keep only the clients that stick to it, or
 	// take all again; the error says which of the two names is unknown.
 	Drain func(backend, target string, on bool) error
@@ -101,6 +101,7 @@ func (a *api) paths() []page {
 	add(c.Metrics != nil, page{path: "/metrics", about: "metrics for Prometheus", methods: reads, serve: a.metrics})
 	add(c.Routes != nil, page{path: "/api/routes", about: "routes, in order of precedence", methods: reads, serve: show(c.Routes)})
 	add(c.Backends != nil, page{path: "/api/backends", about: "backends and their targets", methods: reads, serve: show(c.Backends)})
+	add(c.Limits != nil, page{path: "/api/limits", about: "rate limits, and whether what gateways share can be reached", methods: reads, serve: show(c.Limits)})
 	add(c.Drain != nil, page{path: "/api/backends/{backend}/targets/{target}/{action}", about: "POST …/drain has a target (its URL, escaped, or host:port) take no new clients, …/enable takes it back", methods: writes, serve: a.drain})
 	add(c.Config != nil, page{path: "/api/config", about: "the configuration, without its secrets", methods: reads, serve: show(c.Config)})
 	add(c.Generation != nil, page{path: "/api/generation", about: "which configuration is served, and how reloads went", methods: reads, serve: show(c.Generation)})

@@ -260,6 +260,35 @@ func (s *Server) Exec(t testing.TB, database string, statements ...string) {
 	}
 }
 
+// CatchUp waits until the replicas that run show all that the primary has.
+func (c *Cluster) CatchUp(t testing.TB) {
+	t.Helper()
+	lsn := c.Primary.text(t, "SELECT pg_current_wal_insert_lsn()")
+	for _, r := range c.Replicas {
+		for deadline := time.Now().Add(patience); r.text(t, "SELECT pg_last_wal_replay_lsn() >= '"+lsn+"'") != "true"; time.Sleep(2 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("pgtest: the replica at port %d does not catch up", r.Port)
+			}
+		}
+	}
+}
+
+// text asks for one value.
+func (s *Server) text(t testing.TB, sql string) (value string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if err := conn.QueryRow(ctx, "SELECT ("+sql+")::text").Scan(&value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
 // Database makes a new database for the test, and returns its name.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()

@@ -1,0 +1,177 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// A Write is one transaction in one bucket.
+type Write struct {
+	Op string // for the metrics
+	// Queue adds the statements. It is called once for each try, and begins with
+	// nothing known from an earlier one; what its callbacks return as an error
+	// ends the batch and not the transaction, so they only note what they see.
+	Queue func(*pgx.Batch)
+	// Within, where it is set, runs in the same transaction after the
+	// statements: to queue a job, say. Its error rolls everything back and is
+	// returned as it is.
+	Within func(context.Context, pgx.Tx) error
+}
+
+// A Seen is what has to be added to the token of who wrote.
+type Seen struct {
+	Version int64
+	Shard   int
+	At      Position
+}
+
+const (
+	guardSQL = "SELECT guard_write($1, $2)"
+	// Taken after the COMMIT: before it is too old.
+	flushedSQL = "SELECT pg_wal_lsn_diff(l, '0/0')::bigint, ('x' || left(pg_walfile_name(l), 8))::bit(32)::integer FROM (SELECT pg_current_wal_flush_lsn() AS l) now"
+)
+
+// Write runs a transaction where bucket b is by now. The error is an
+// *Unavailable where that cannot be done, or is what the database or Within
+// said.
+func (c *Cluster) Write(ctx context.Context, b Bucket, w Write) (Seen, error) {
+	deadline := time.Now().Add(c.cfg.Patience)
+	for {
+		m := c.router.Map()
+		if m == nil {
+			return Seen{}, &Unavailable{What: "the map of the shards has not been read yet"}
+		}
+		e := m.Entries[b%Buckets]
+		seen, err := c.writeOn(ctx, c.shards[e.Shard], b, e.Epoch, w)
+		seen.Version = m.Version
+		if err == nil || !again(err) || ctx.Err() != nil {
+			return seen, err
+		}
+		if time.Now().After(deadline) {
+			return seen, &Unavailable{Shard: c.names[e.Shard], What: "the bucket of this user is being moved", Err: err}
+		}
+		pause(ctx)
+		if sqlState(err) == notOwned {
+			_ = c.Refresh(ctx) // an old map fails again
+		}
+	}
+}
+
+func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, b Bucket, epoch int64, w Write) (Seen, error) {
+	h := s.primary.Load()
+	if h == nil {
+		return Seen{}, s.noPrimary()
+	}
+	try, cancel := context.WithTimeout(ctx, c.cfg.WriteTimeout)
+	defer cancel()
+	start := time.Now()
+	seen, sent, err := c.transact(try, h, b, epoch, w)
+	seen.Shard = s.index
+	c.metrics.asked(s, "primary", w.Op, time.Since(start))
+	if err == nil || again(err) {
+		return seen, err
+	}
+	if ctx.Err() == nil && hostFault(err) && !errors.Is(err, errWithin) {
+		s.failed(h, err)
+	}
+	if sent && !untouched(err) {
+		return seen, &Unavailable{Shard: s.name, What: "it is not known whether shard " + s.name + " has stored this", Unknown: true, Err: err}
+	}
+	if hostFault(err) && !errors.Is(err, errWithin) {
+		return seen, &Unavailable{Shard: s.name, What: "the primary of shard " + s.name + " cannot be reached", Err: err}
+	}
+	return seen, err
+}
+
+// errWithin marks what Write.Within has returned.
+var errWithin = errors.New("shard: rolled back by the caller")
+
+// transact reports with sent whether the server may have seen a COMMIT.
+func (c *Cluster) transact(ctx context.Context, h *host, b Bucket, epoch int64, w Write) (seen Seen, sent bool, err error) {
+	conn, err := h.pool.Acquire(ctx)
+	if err != nil {
+		return seen, false, err
+	}
+	defer release(conn)
+	if w.Within != nil {
+		return c.transactWithin(ctx, conn, b, epoch, w)
+	}
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN")
+	c.guard(batch, b, epoch)
+	w.Queue(batch)
+	committed := false
+	batch.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
+		committed = tag.String() == "COMMIT"
+		return nil
+	})
+	c.position(batch, &seen)
+	err = conn.SendBatch(ctx, batch).Close()
+	switch {
+	case committed && err != nil:
+		err = errors.Join(errCommitted, err)
+	case !committed && err == nil:
+		err = errors.New("shard: the server did not commit") // cannot be
+	}
+	return seen, true, err
+}
+
+func (c *Cluster) transactWithin(ctx context.Context, conn *pgxpool.Conn, b Bucket, epoch int64, w Write) (seen Seen, sent bool, err error) {
+	batch := &pgx.Batch{}
+	batch.BeginTx(pgx.TxOptions{})
+	c.guard(batch, b, epoch)
+	w.Queue(batch)
+	results := conn.SendBatch(ctx, batch)
+	tx := results.Tx()
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := results.Close(); err != nil {
+		return seen, false, err
+	}
+	if err := w.Within(ctx, tx); err != nil {
+		return seen, false, errors.Join(errWithin, err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return seen, true, err
+	}
+	after := &pgx.Batch{}
+	c.position(after, &seen)
+	if err := conn.SendBatch(ctx, after).Close(); err != nil {
+		return seen, true, errors.Join(errCommitted, err)
+	}
+	return seen, true, nil
+}
+
+func (c *Cluster) guard(batch *pgx.Batch, b Bucket, epoch int64) {
+	if !c.cfg.Distributed {
+		batch.Queue(guardSQL, int32(b), epoch)
+	}
+}
+
+func (c *Cluster) position(batch *pgx.Batch, seen *Seen) {
+	if c.cfg.Distributed {
+		return
+	}
+	batch.Queue(flushedSQL).QueryRow(func(row pgx.Row) error {
+		var lsn int64
+		var timeline int32
+		err := row.Scan(&lsn, &timeline)
+		seen.At = Position{uint32(timeline), uint64(lsn)}
+		return err
+	})
+}
+
+// release gives a connection back; a transaction that a failed batch left open is
+// rolled back first, as the pool would throw the connection away.
+func release(conn *pgxpool.Conn) {
+	if pg := conn.Conn().PgConn(); !pg.IsClosed() && pg.TxStatus() != 'I' {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		_, _ = conn.Exec(ctx, "ROLLBACK")
+		cancel()
+	}
+	conn.Release()
+}

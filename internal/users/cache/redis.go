@@ -1,0 +1,253 @@
+package cache
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sluice-edge/sluice/internal/users"
+)
+
+const (
+	redisTime = 25 * time.Millisecond  // of a read: the database is not slower
+	tellTime  = 100 * time.Millisecond // of a write, which costs a generation where it is lost
+	tellTries = 2
+	failures  = 3           // in a row, and Redis is left alone
+	openFor   = time.Second // then one asks again
+	genKey    = "sluice:u:gen"
+	entryKey  = "sluice:u:" // and the ID
+)
+
+// putScript keeps an entry where it beats what is there. An entry begins with its
+// version and what it is.
+var putScript = redis.NewScript(`
+local old = redis.call('GET', KEYS[1])
+if old then
+  local version, kind = string.match(old, '^(%d+) (%a)')
+  version = tonumber(version)
+  local new = tonumber(ARGV[1])
+  if version and (version > new or version == new and kind == 'u' and ARGV[2] ~= 'u') then
+    return 0
+  end
+end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+return 1`)
+
+// Redis is a Level that all processes share.
+//
+// Entries carry the generation of the cache. Whoever could not tell the cache of
+// a write makes a new generation before it reads from the cache again, and so
+// everybody is rid of what may be old. Until then it does not read from it.
+type Redis struct {
+	client redis.UniversalClient
+	errors *metrics.Counter
+	broken atomic.Bool  // a write was not told
+	fails  atomic.Int32 // in a row
+	until  atomic.Int64 // unix nanoseconds: Redis is left alone until then
+	probe  sync.Mutex   // held by who asks whether Redis is back
+}
+
+// NewRedis returns a level in client's database.
+func NewRedis(client redis.UniversalClient, set *metrics.Set) *Redis {
+	if set == nil {
+		set = metrics.NewSet()
+	}
+	return &Redis{client: client, errors: set.GetOrCreateCounter(`sluice_redis_errors_total{use="users_cache"}`)}
+}
+
+var errOpen = errors.New("redis is left alone after failures")
+
+// ready reports whether Redis is to be asked. One caller at a time finds out
+// whether it is back, and makes the new generation that is due.
+func (r *Redis) ready(ctx context.Context) error {
+	until := r.until.Load()
+	if until == 0 && !r.broken.Load() {
+		return nil
+	}
+	if time.Now().UnixNano() < until || !r.probe.TryLock() {
+		return errOpen
+	}
+	defer r.probe.Unlock()
+	if r.broken.Load() {
+		// Only a write that is lost from now on makes it broken again.
+		r.broken.Store(false)
+		if err := r.renew(ctx); err != nil {
+			r.broken.Store(true)
+			return r.failed(err)
+		}
+	} else if err := r.client.Ping(ctx).Err(); err != nil {
+		return r.failed(err)
+	}
+	r.until.Store(0)
+	r.fails.Store(0)
+	return nil
+}
+
+// renew begins a new generation: whatever is cached is for nobody any more.
+func (r *Redis) renew(ctx context.Context) error {
+	return r.client.Set(ctx, genKey, randomGen(), 0).Err()
+}
+
+func randomGen() string {
+	b := make([]byte, 8)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// failed counts a failure.
+func (r *Redis) failed(err error) error {
+	r.errors.Inc()
+	if r.fails.Add(1) >= failures || r.until.Load() != 0 {
+		r.until.Store(time.Now().Add(openFor).UnixNano())
+	}
+	return err
+}
+
+// Find returns the entry of an ID, where it is of the generation.
+func (r *Redis) Find(ctx context.Context, id string) (*Entry, Mark, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTime)
+	defer cancel()
+	if err := r.ready(ctx); err != nil {
+		return nil, noMark, err
+	}
+	pipe := r.client.Pipeline()
+	gen, text := pipe.Get(ctx, genKey), pipe.Get(ctx, entryKey+id)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, noMark, r.failed(err)
+	}
+	r.fails.Store(0)
+	if r.broken.Load() { // meanwhile
+		return nil, noMark, errOpen
+	}
+	now := gen.Val()
+	if now == "" { // it has never been used, or was flushed
+		var err error
+		if now, err = r.generation(ctx); err != nil {
+			return nil, noMark, r.failed(err)
+		}
+	}
+	if text.Err() != nil {
+		return nil, Mark(now), nil
+	}
+	return decode(text.Val(), now), Mark(now), nil
+}
+
+// Put keeps what was read.
+func (r *Redis) Put(ctx context.Context, id string, e *Entry, at Mark) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTime)
+	defer cancel()
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	return r.put(ctx, id, e, string(at))
+}
+
+// Tell keeps what a write has left. Where that is lost, nobody here reads from
+// Redis until there is a new generation.
+func (r *Redis) Tell(ctx context.Context, id string, e *Entry) (err error) {
+	for range tellTries {
+		if err = r.tell(ctx, id, e); err == nil || errors.Is(err, errOpen) {
+			break
+		}
+	}
+	if err != nil {
+		r.broken.Store(true)
+	}
+	return err
+}
+
+func (r *Redis) tell(ctx context.Context, id string, e *Entry) error {
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	gen, err := r.generation(ctx)
+	if err != nil {
+		return r.failed(err)
+	}
+	return r.put(ctx, id, e, gen)
+}
+
+func (r *Redis) put(ctx context.Context, id string, e *Entry, gen string) error {
+	life := max(1, time.Until(e.Expires).Milliseconds())
+	err := putScript.Run(ctx, r.client, []string{entryKey + id}, e.Version, e.kind(), encode(e, gen), life).Err()
+	if err != nil {
+		return r.failed(err)
+	}
+	r.fails.Store(0)
+	return nil
+}
+
+// generation is the one that is now; the first to ask begins it.
+func (r *Redis) generation(ctx context.Context) (string, error) {
+	gen, err := r.client.Get(ctx, genKey).Result()
+	if errors.Is(err, redis.Nil) {
+		if err := r.client.SetNX(ctx, genKey, randomGen(), 0).Err(); err != nil {
+			return "", err
+		}
+		gen, err = r.client.Get(ctx, genKey).Result()
+	}
+	return gen, err
+}
+
+// Check asks Redis.
+func (r *Redis) Check(ctx context.Context) *users.Check {
+	return &users.Check{Name: "redis", Err: r.client.Ping(ctx).Err()}
+}
+
+// kind is u for a user, t for a tombstone, n for none.
+func (e *Entry) kind() string {
+	switch {
+	case e.User != nil:
+		return "u"
+	case e.Version > 0:
+		return "t"
+	}
+	return "n"
+}
+
+// encode writes version, kind, generation, expiry (unix µs), cost (µs), user.
+func encode(e *Entry, gen string) string {
+	b := fmt.Appendf(nil, "%d %s %s %d %d ", e.Version, e.kind(), gen, e.Expires.UnixMicro(), e.Cost.Microseconds())
+	if e.User != nil {
+		b = e.User.AppendJSON(b)
+	}
+	return string(b)
+}
+
+// decode reads what encode wrote. What it cannot read is nothing.
+func decode(text, gen string) *Entry {
+	parts := strings.SplitN(text, " ", 6)
+	if len(parts) != 6 || parts[2] != gen {
+		return nil
+	}
+	var e Entry
+	var err [3]error
+	var expires, cost int64
+	e.Version, err[0] = strconv.ParseInt(parts[0], 10, 64)
+	expires, err[1] = strconv.ParseInt(parts[3], 10, 64)
+	cost, err[2] = strconv.ParseInt(parts[4], 10, 64)
+	if errors.Join(err[:]...) != nil {
+		return nil
+	}
+	e.Expires, e.Cost = time.UnixMicro(expires), time.Duration(cost)*time.Microsecond
+	if parts[1] == "u" {
+		e.User = new(users.User)
+		if json.Unmarshal([]byte(parts[5]), e.User) != nil || e.User.Version != e.Version {
+			return nil
+		}
+	}
+	return &e
+}

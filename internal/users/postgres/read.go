@@ -1,0 +1,81 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/sluice-edge/sluice/internal/shard"
+	"github.com/sluice-edge/sluice/internal/users"
+)
+
+const (
+	getSQL = "SELECT " + columns + " FROM bucket_owner o LEFT JOIN users u ON u.bucket = o.bucket AND u.id = $3 WHERE " + shard.Owned
+
+	// The user is in the same row where it is in the bucket of the address.
+	byEmailSQL = "SELECT c.user_id, " + columns + ` FROM bucket_owner o
+		LEFT JOIN email_claim c ON c.bucket = o.bucket AND c.email_norm = $3
+		LEFT JOIN users u ON u.bucket = c.bucket AND u.id = c.user_id WHERE ` + shard.Owned
+)
+
+// Get implements users.Store.
+func (s *Store) Get(ctx context.Context, id string, after users.Token) (users.User, users.Source, error) {
+	at, newest, err := s.position(after)
+	if err != nil {
+		return users.User{}, users.Source{}, err
+	}
+	key, err := shard.ParseID(id)
+	if err != nil {
+		return users.User{}, users.Source{}, users.ErrNotFound
+	}
+	r, source, err := s.get(ctx, key, at, newest)
+	if err != nil {
+		return users.User{}, source, fail(err)
+	}
+	if !r.found() {
+		return users.User{}, source, users.ErrNotFound
+	}
+	return r.user(), source, nil
+}
+
+func (s *Store) get(ctx context.Context, id shard.ID, at shard.Token, newest bool) (*row, users.Source, error) {
+	r := &row{}
+	source, err := s.cluster.Read(ctx, id.Bucket(), shard.Read{
+		Op: "get", SQL: getSQL, Args: []any{uuid(id)}, After: at, Newest: newest,
+		Scan: func(one pgx.Row) error { return one.Scan(r.fields()...) },
+	})
+	return r, users.Source(source), err
+}
+
+// ByEmail implements users.Store.
+func (s *Store) ByEmail(ctx context.Context, email string, after users.Token) (users.User, users.Source, error) {
+	at, newest, err := s.position(after)
+	if err != nil {
+		return users.User{}, users.Source{}, err
+	}
+	r, source, err := s.byEmail(ctx, email, at, newest)
+	if err != nil {
+		return users.User{}, source, fail(err)
+	}
+	if !r.found() || r.norm.String != email {
+		return users.User{}, source, users.ErrNotFound
+	}
+	u := r.user()
+	u.PasswordHash = r.hash.String
+	return u, source, nil
+}
+
+func (s *Store) byEmail(ctx context.Context, email string, at shard.Token, newest bool) (*row, users.Source, error) {
+	r := &row{}
+	var owner pgtype.UUID
+	source, err := s.cluster.Read(ctx, shard.KeyBucket(email), shard.Read{
+		Op: "by_email", SQL: byEmailSQL, Args: []any{email}, After: at, Newest: newest,
+		Scan: func(one pgx.Row) error { return one.Scan(r.fields(&owner)...) },
+	})
+	if err != nil || !owner.Valid || r.found() {
+		return r, users.Source(source), err
+	}
+	r, other, err := s.get(ctx, owner.Bytes, at, newest)
+	return r, users.Source{Primary: source.Primary && other.Primary, Stale: source.Stale || other.Stale}, err
+}

@@ -1,0 +1,186 @@
+// Package postgres keeps users in PostgreSQL, spread over shards.
+//
+// A user's row is in the bucket that its id carries. Who has an e-mail address is
+// said by a claim in the bucket of the address. Where both are the same bucket,
+// as the strategy hash has it at sign-up, one transaction writes both. Where they
+// are not, the claim is made first and is pending; the user's row is written in a
+// transaction that also notes the operation; then the claim is confirmed, and a
+// claim that was given up is deleted last. Whoever finds a claim that nobody
+// finished asks the user's bucket: it voids the operation there, so that it can
+// not be done any more, and believes the row. No time-out decides anything.
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluice-edge/sluice/internal/shard"
+	"github.com/sluice-edge/sluice/internal/users"
+)
+
+//go:embed schema/*.sql
+var schema embed.FS
+
+// Config is what a Store is made of.
+type Config struct {
+	Shards        []shard.Address
+	Assigner      shard.Assigner
+	MaxReplicaLag time.Duration // 0: 5 s
+	MaxConns      int32         // to one server; 0: 16
+	Distributed   bool          // one address of a database that spreads rows itself
+	// Within, where it is set, is run in the transaction of each write of a user,
+	// after it: what it queues there is done if and only if the write is.
+	Within  func(context.Context, pgx.Tx, Event) error
+	Log     *slog.Logger // nil: none
+	Metrics *metrics.Set // nil: none
+	// Tune changes the cluster's config, for tests.
+	Tune func(*shard.Config)
+}
+
+// An Event is a write of a user.
+type Event struct {
+	Kind string // created | replaced | deleted
+	User users.User
+}
+
+// Store is a users.Store.
+type Store struct {
+	cluster *shard.Cluster
+	names   []string
+	within  func(context.Context, pgx.Tx, Event) error
+	log     *slog.Logger
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// Tables are what moves of buckets copy.
+func Tables() []shard.Table {
+	return []shard.Table{
+		{Name: "users", Key: "id", Columns: []string{"bucket", "id", "email", "email_norm", "email_op", "name", "name_key", "region",
+			"attributes", "password_hash", "version", "last_op", "created_at", "updated_at"}},
+		{Name: "email_claim", Key: "email_norm", Columns: []string{"bucket", "email_norm", "user_id", "op", "state", "expires_at"}},
+		{Name: "write_op", Key: "op", Columns: []string{"bucket", "op", "done", "result", "created_at"}},
+		{Name: "idempotency_key", Key: "key", Columns: []string{"bucket", "key", "hash", "user_id", "created_at"}},
+	}
+}
+
+// Open connects to the shards, brings their schemas up to date, and runs what
+// follows them until Close. Where a primary cannot be reached it goes on with the
+// schema that is there, so that reads work; the error is for a store of which no
+// map can be read.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	sc := shard.Config{
+		Shards: cfg.Shards, Assigner: cfg.Assigner, MaxReplicaLag: cfg.MaxReplicaLag, MaxConns: cfg.MaxConns,
+		Distributed: cfg.Distributed, Schemas: []shard.Schema{{Name: "users", Files: schema, Dir: "schema"}}, Tables: Tables(),
+		Log: cfg.Log, Metrics: cfg.Metrics,
+	}
+	if cfg.Tune != nil {
+		cfg.Tune(&sc)
+	}
+	cluster, err := shard.New(sc)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{cluster: cluster, names: cluster.Names(), within: cfg.Within, log: cfg.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	life, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.running.Go(func() { _ = cluster.Run(life) })
+	s.running.Go(func() { s.sweep(life) })
+	if err := s.begin(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) begin(ctx context.Context) error {
+	if err := s.cluster.Ready(ctx); err != nil {
+		return fmt.Errorf("waiting for the shards: %w", err)
+	}
+	err := s.cluster.Migrate(ctx)
+	var gone *shard.Unavailable
+	if errors.As(err, &gone) {
+		s.log.Warn("the schema of a shard cannot be looked at; going on with what there is", "error", err)
+		err = s.cluster.Refresh(ctx)
+	}
+	return err
+}
+
+// Close ends what the store runs and its connections.
+func (s *Store) Close() error {
+	s.stop()
+	s.running.Wait()
+	s.cluster.Close()
+	return nil
+}
+
+// Cluster is what the store runs on, for the operations on shards.
+func (s *Store) Cluster() *shard.Cluster { return s.cluster }
+
+// Health asks every server.
+func (s *Store) Health(ctx context.Context) []users.Check {
+	var checks []users.Check
+	for _, h := range s.cluster.Health(ctx) {
+		checks = append(checks, users.Check{
+			Name: fmt.Sprintf("shard %s %s %s", h.Shard, h.Listed, h.Address), Err: h.Err,
+			Vital: h.Alone, Spare: h.Spare,
+		})
+	}
+	return checks
+}
+
+// sweep removes what is kept for repeated requests alone, a bucket a second.
+func (s *Store) sweep(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for b := shard.Bucket(0); ; b = (b + 1) % shard.Buckets {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		_, err := s.cluster.Write(ctx, b, shard.Write{Op: "sweep", Queue: func(batch *pgx.Batch) {
+			batch.Queue("DELETE FROM write_op WHERE bucket = $1 AND created_at < now() - interval '2 days'", int16(b))
+			batch.Queue("DELETE FROM idempotency_key WHERE bucket = $1 AND created_at < now() - interval '2 days'", int16(b))
+		}})
+		if err != nil && ctx.Err() == nil {
+			s.log.Debug("a bucket was not swept", "bucket", b, "error", err)
+		}
+	}
+}
+
+// position reads the token of a client.
+func (s *Store) position(after users.Token) (t shard.Token, newest bool, err error) {
+	if after == users.Newest {
+		return t, true, nil
+	}
+	t, err = shard.DecodeToken(string(after), s.names)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", users.ErrToken, err)
+	}
+	return t, false, err
+}
+
+// fail says what became of a request in the words of users.
+func fail(err error) error {
+	var u *shard.Unavailable
+	if errors.As(err, &u) {
+		return &users.Unavailable{What: u.What, Unknown: u.Unknown, Err: u.Err}
+	}
+	return err
+}
+
+func unknown(err error) bool {
+	var u *shard.Unavailable
+	return errors.As(err, &u) && u.Unknown
+}
