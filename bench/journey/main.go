@@ -93,7 +93,7 @@ func run(ctx context.Context) error {
 	b := newBar(os.Stderr)
 	b.step("build", "the gateway and the user service")
 	in.Gateway, in.Users = *gateway, *users
-	if err := in.Build(*root, dir); err != nil {
+	if err := in.Build(*root, dir, list); err != nil {
 		return err
 	}
 	people := newPopulation(*size, *patch)

@@ -23,10 +23,10 @@ sluice_cache_requests_total{route="user",result="bypass"} 1e6
 process_cpu_seconds_total 1.5
 nonsense
 `))
-	if err != nil || c.queries != 100 || c.users != (cacheCount{80, 100}) || c.edge != (cacheCount{3, 4}) {
+	if err != nil || c.queries != 100 || c.users != (cacheCount{80, 101, 1}) || c.edge != (cacheCount{3, 4, 0}) {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if share, ok := c.users.ratio(); !ok || share != 0.8 {
+	if share, ok := c.users.ratio(); !ok || share != 80.0/101 {
 		t.Errorf("%v, %t", share, ok)
 	}
 	if _, ok := (cacheCount{}).ratio(); ok {

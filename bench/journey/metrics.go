@@ -23,11 +23,12 @@ type counters struct {
 	edge, users  cacheCount
 }
 
-// cacheCount is what came of looking into a cache.
-type cacheCount struct{ hits, asked float64 }
+// cacheCount is what came of looking into a cache; failed is how often the cache
+// was out of order.
+type cacheCount struct{ hits, asked, failed float64 }
 
 func (c cacheCount) minus(o cacheCount) cacheCount {
-	return cacheCount{c.hits - o.hits, c.asked - o.asked}
+	return cacheCount{c.hits - o.hits, c.asked - o.asked, c.failed - o.failed}
 }
 
 // ratio is the share of hits; ok is false where nobody asked.
@@ -115,8 +116,10 @@ func (c *counters) read(page io.Reader) error {
 // add counts one result of a cache of ours. Writes bypass it.
 func (c *cacheCount) add(result string, n float64) {
 	switch result {
-	case "bypass", "uncacheable", "error", "":
+	case "bypass", "uncacheable", "":
 		return
+	case "error":
+		c.failed += n
 	case "hit", "stale", "local_hit", "negative_hit", "early_refresh":
 		c.hits += n
 	}

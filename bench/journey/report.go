@@ -202,5 +202,8 @@ func percent(c cacheCount) string {
 	if !ok {
 		return "–"
 	}
+	if c.failed > 0 {
+		return fmt.Sprintf("%.1f %% (%.1f %% errors)", 100*share, 100*c.failed/c.asked)
+	}
 	return fmt.Sprintf("%.1f %%", 100*share)
 }

@@ -55,7 +55,7 @@ func (r *Running) configure(p *Process) error {
 		"jit": "off", "log_min_messages": "warning", "cluster_name": p.Name,
 	}
 	if r.opts.Settled {
-		settings["fsync"], settings["full_page_writes"], settings["synchronous_commit"] = "off", "off", "off"
+		settings["fsync"], settings["full_page_writes"] = "off", "off"
 	}
 	if p.Of != "" {
 		host, port, _ := net.SplitHostPort(r.Process(p.Of).Address)

@@ -57,10 +57,21 @@ func Find() (*Install, error) {
 	return in, nil
 }
 
-// Build builds the gateway and the user service of the module at root into dir.
-func (in *Install) Build(root, dir string) error {
+// Build builds what the phases run of the module at root, into dir.
+func (in *Install) Build(root, dir string, list []*Phase) error {
+	needed := map[string]bool{}
+	for _, p := range list {
+		for _, s := range p.Specs {
+			switch s.Kind {
+			case "gateway":
+				needed["gateway"] = true
+			case "users", "worker":
+				needed["users"] = true
+			}
+		}
+	}
 	for name, to := range map[string]*string{"gateway": &in.Gateway, "users": &in.Users} {
-		if *to != "" {
+		if *to != "" || !needed[name] {
 			continue
 		}
 		*to = filepath.Join(dir, name)
