@@ -74,8 +74,8 @@ func (c *counters) database(ctx context.Context, p *phases.Process) error {
 
 func (c *counters) scrape(ctx context.Context, p *phases.Process) error {
 	address := p.Admin
-	if address == "" {
-		address = p.Address
+	if p.Kind == "users" {
+		address = p.Address // a service alone has one listener
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {

@@ -100,7 +100,7 @@ func (r *report) table(b *strings.Builder) {
 	b.WriteString("| phase | requests/s | p50 ms | p95 ms | p99 ms | DB queries / 1,000 | DB CPU ms / 1,000 | CPU ms / 1,000 | users cache | edge cache | limited by |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n")
 	for _, o := range r.outcomes {
 		if o.why != "" {
-			fmt.Fprintf(b, "| %s | not measured: %s |||||||||\n", o.name, strings.ReplaceAll(firstLine(o.why), "|", "/"))
+			fmt.Fprintf(b, "| %s | not measured: %s |||||||||\n", o.name, oneLine(o.why))
 			continue
 		}
 		p := o.mixed
@@ -163,9 +163,13 @@ func (r *report) noisy() string {
 	return strings.Join(names, ", ")
 }
 
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
+// oneLine is a text as a cell of a table has it, cut where it is long.
+func oneLine(s string) string {
+	s = strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", "/")
+	if r := []rune(s); len(r) > 300 {
+		return string(r[:300]) + "…"
+	}
+	return s
 }
 
 // thousands writes a number with commas, and with digits where it is small.

@@ -29,11 +29,11 @@ func (s *seeder) data(ctx context.Context, p *phases.Phase) (map[string]string, 
 	if have := s.kept[layout]; have != nil {
 		return have, nil
 	}
-	empty, err := s.found(ctx, p, layout)
+	empty, err := s.found(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("having the service make its tables: %w", err)
 	}
-	full, err := s.fill(ctx, p, layout, empty)
+	full, err := s.fill(ctx, p, empty)
 	if err != nil {
 		return nil, fmt.Errorf("filling the databases: %w", err)
 	}
@@ -63,8 +63,8 @@ func dirs(r *phases.Running) map[string]string {
 
 // found runs the phase once over empty databases, in which the service makes
 // tables and divides the buckets.
-func (s *seeder) found(ctx context.Context, p *phases.Phase, layout string) (map[string]string, error) {
-	r, err := s.begin(ctx, p, "empty-"+layout, phases.Options{})
+func (s *seeder) found(ctx context.Context, p *phases.Phase) (map[string]string, error) {
+	r, err := s.begin(ctx, p, "empty-"+p.Name, phases.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,8 @@ func (s *seeder) found(ctx context.Context, p *phases.Phase, layout string) (map
 
 // fill copies the population into the shards, each user into the one that owns
 // its bucket.
-func (s *seeder) fill(ctx context.Context, p *phases.Phase, layout string, empty map[string]string) (map[string]string, error) {
-	r, err := s.begin(ctx, p, "full-"+layout, phases.Options{Data: empty, Only: phases.Spec.Primary})
+func (s *seeder) fill(ctx context.Context, p *phases.Phase, empty map[string]string) (map[string]string, error) {
+	r, err := s.begin(ctx, p, "full-"+p.Name, phases.Options{Data: empty, Only: phases.Spec.Primary})
 	if err != nil {
 		return nil, err
 	}
