@@ -1,4 +1,4 @@
-# make run | test | check | bench | microbench | alerts | phases | journey | fuzz | soak | cover | build
+# make run | test | check | bench | microbench | alerts | phases | journey | fuzz | soak | checker | cover | build
 # Everything is set up by what needs it: Go and make are enough.
 
 GO          ?= go
@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop bench
 
-.PHONY: run build test check bench rivals microbench fuzz soak cover compiler redis postgresql prometheus alerts phases journey gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench rivals microbench fuzz soak checker cover compiler redis postgresql prometheus alerts phases journey gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -137,8 +137,13 @@ fuzz:
 
 # The long version of what make test does with less: bodies of 2 GiB, 500
 # reloads; and what takes minutes: clients that do not read.
-soak:
+soak: checker
 	$(GO) test -tags long -count=1 -timeout 30m -run '^TestE2E(Memory|Reload|WriteStall)' -v ./cmd/gateway
+
+# Clients of the user service keep a journal while its servers are killed, hang
+# and lag: four shards, each a primary and two replicas.
+checker: postgresql redis
+	$(GO) test -tags long -count=1 -timeout 30m -run 'AtLength$$' -v ./internal/users/...
 
 cover:
 	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...

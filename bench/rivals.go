@@ -30,8 +30,8 @@ type peer struct {
 
 func peers() []peer {
 	return []peer{
-		{"Sluice", *gateway, []string{*gateway, "version"}, "access log off where the others' is off", sluicePeer},
-		{"HAProxy", "haproxy", []string{"haproxy", "-v"}, "2 threads, http-reuse always", haproxyPeer},
+		{"Sluice", *gateway, []string{*gateway, "version"}, "no access log", sluicePeer},
+		{"HAProxy", "haproxy", []string{"haproxy", "-v"}, "2 threads, http-reuse always, no log", haproxyPeer},
 		{"nginx", "nginx", []string{"nginx", "-v"}, "2 workers, 512 idle connections to the origin, no access log", nginxPeer},
 		{"Varnish", "varnishd", []string{"varnishd", "-V"}, "forwarding by return (pass), malloc storage", varnishPeer},
 		{"Caddy", *caddy, []string{*caddy, "version"}, "no access log, admin off", caddyPeer},

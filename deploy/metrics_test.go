@@ -21,7 +21,6 @@ var pending = map[string]string{
 	"sluice_cache_requests_total":         "h-cache",
 	"sluice_cache_bytes":                  "h-cache",
 	"sluice_limit_decisions_total":        "h-limits",
-	"sluice_redis_errors_total":           "h-limits",
 	"users_queries_total":                 "h-users",
 	"users_query_duration_seconds_bucket": "h-users",
 	"users_cache_requests_total":          "h-users",

@@ -22,8 +22,7 @@ import (
 // waiting are the phases that a branch which is not merged yet brings what they
 // need. It may only become shorter.
 var waiting = map[string]string{
-	"1-single": "h-users", "2-database": "h-users", "3-cache": "h-users", "4-replicas": "h-users", "5-shards": "h-users",
-	"6-edge": "h-users, h-cache, h-limits", "final": "h-users, h-cache, h-limits",
+	"6-edge": "h-cache", "final": "h-cache, and cmd/users",
 }
 
 // A need is one of a file's x-processes.

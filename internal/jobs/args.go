@@ -57,7 +57,7 @@ func (CacheFix) queue() string     { return "cache" }
 func (a WelcomeEmail) Check() error {
 	c := checker{kind: a.Kind()}
 	c.id("user", a.User)
-	c.text("name", a.Name, 200)
+	c.text("name", a.Name, 1000)
 	c.text("email", a.Email, 254)
 	if addr, err := mail.ParseAddress(a.Email); err != nil || addr.Address != a.Email {
 		c.fault("email", "is no e-mail address")

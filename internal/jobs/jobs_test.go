@@ -191,7 +191,7 @@ func TestRefused(t *testing.T) {
 		{Order{Args: WelcomeEmail{User: "u", Email: "A <a@b.example>"}}, "email is no e-mail address"},
 		{Order{Args: WelcomeEmail{User: "u", Email: "a@b.example", Name: "a\x00b"}}, "name has control characters"},
 		{Order{Args: WelcomeEmail{User: "u", Email: "a@b.example", Name: "\xff"}}, "name is not UTF-8"},
-		{Order{Args: WelcomeEmail{User: "u", Email: "a@b.example", Name: strings.Repeat("x", 201)}}, "more than 200 bytes"},
+		{Order{Args: WelcomeEmail{User: "u", Email: "a@b.example", Name: strings.Repeat("x", 1001)}}, "more than 1000 bytes"},
 		{Order{Args: WelcomeEmail{User: "../u", Email: "a@b.example"}}, "user is no id"},
 		{Order{Args: WelcomeEmail{Email: "a@b.example"}}, "user is no id"},
 		{Order{Args: Avatar{User: "u", Image: image}}, ""},
@@ -293,6 +293,6 @@ func TestWait(t *testing.T) {
 
 func metricsOf(w *Worker) string {
 	var b strings.Builder
-	w.WriteMetrics(&b)
+	WriteMetrics(&b, w)
 	return b.String()
 }

@@ -90,18 +90,24 @@ func (w *Worker) look(ctx context.Context, i int, shard Source) {
 }
 
 // WriteMetrics writes jobs_total{kind,outcome}, jobs_depth{kind,state} and
-// jobs_oldest_seconds{kind} in Prometheus' text format. The latter two are of
-// all workers together, since they look into the shards: how many jobs there
-// are, and how late the oldest is that waits for a worker.
-func (w *Worker) WriteMetrics(out io.Writer) { w.meter.write(out) }
-
-func (m *meter) write(out io.Writer) {
+// jobs_oldest_seconds{kind} of some workers together, in Prometheus' text
+// format; nothing where there are none. The latter two are what is in the
+// shards, whoever works there: how many jobs there are, and how late the oldest
+// is that waits for a worker.
+func WriteMetrics(out io.Writer, workers ...*Worker) {
+	if len(workers) == 0 {
+		return
+	}
 	for _, kind := range Kinds() {
 		for i, outcome := range outcomes {
-			fmt.Fprintf(out, "jobs_total{kind=%q,outcome=%q} %d\n", kind, outcome, m.counts[kind][i].Load())
+			n := uint64(0)
+			for _, w := range workers {
+				n += w.meter.counts[kind][i].Load()
+			}
+			fmt.Fprintf(out, "jobs_total{kind=%q,outcome=%q} %d\n", kind, outcome, n)
 		}
 	}
-	number, oldest := m.sums()
+	number, oldest := sums(workers)
 	for _, kind := range Kinds() {
 		for i, state := range states {
 			fmt.Fprintf(out, "jobs_depth{kind=%q,state=%q} %d\n", kind, state, number[kind][i])
@@ -110,15 +116,13 @@ func (m *meter) write(out io.Writer) {
 	}
 }
 
-func (m *meter) sums() (map[string]*[len(states)]int64, map[string]time.Duration) {
+func sums(workers []*Worker) (map[string]*[len(states)]int64, map[string]time.Duration) {
 	number, oldest := map[string]*[len(states)]int64{}, map[string]time.Duration{}
 	for _, kind := range Kinds() {
 		number[kind] = new([len(states)]int64)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, list := range m.shards {
-		for _, d := range list {
+	for _, w := range workers {
+		for _, d := range w.meter.seen() {
 			state := d.state
 			if state == "discarded" || state == "cancelled" {
 				state = "dead"
@@ -133,4 +137,10 @@ func (m *meter) sums() (map[string]*[len(states)]int64, map[string]time.Duration
 		}
 	}
 	return number, oldest
+}
+
+func (m *meter) seen() []depth {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Concat(m.shards...)
 }

@@ -14,13 +14,14 @@ const module = "github.com/sluice-edge/sluice"
 // package that is not in it may not exist.
 var arrows = map[string][]string{
 	"cmd/gateway": {
-		"proxy", "internal/listen", "internal/admin", "internal/users", "internal/users/service", "internal/config", "cmd/gateway/echo",
+		"proxy", "internal/listen", "internal/admin", "internal/users", "internal/users/service", "internal/config", "internal/redislink", "cmd/gateway/echo",
 		"routing", "limiter", "edgecache", "health", "proxy/upstream", "internal/auth", // the rooms that it constructs
 	},
-	"cmd/gateway/echo": {},
-	"cmd/users":        {"internal/users", "internal/users/service", "internal/shard", "internal/config"},
-	"proxy":            {"routing", "limiter", "edgecache", "health", "proxy/upstream", "internal/auth"},
-	"internal/users":   {"internal/shard", "internal/jobs"},
+	"cmd/gateway/echo":   {},
+	"cmd/users":          {"internal/users", "internal/users/service", "internal/shard", "internal/jobs", "internal/config", "internal/redislink"},
+	"proxy":              {"routing", "limiter", "edgecache", "health", "proxy/upstream", "internal/auth"},
+	"internal/users":     {"internal/shard", "internal/jobs"},
+	"internal/redislink": {"internal/config"},
 	"internal/users/service": {
 		"internal/users", "internal/users/sqlite", "internal/users/postgres", "internal/users/cache",
 		"internal/users/session", "internal/shard", "internal/jobs",

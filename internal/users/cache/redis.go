@@ -82,7 +82,7 @@ func (r *Redis) ready(ctx context.Context) error {
 	if r.broken.Load() {
 		// Only a write that is lost from now on makes it broken again.
 		r.broken.Store(false)
-		if err := r.renew(ctx); err != nil {
+		if err := r.Renew(ctx); err != nil {
 			r.broken.Store(true)
 			return r.failed(err)
 		}
@@ -94,8 +94,8 @@ func (r *Redis) ready(ctx context.Context) error {
 	return nil
 }
 
-// renew begins a new generation: whatever is cached is for nobody any more.
-func (r *Redis) renew(ctx context.Context) error {
+// Renew begins a new generation: whatever is cached is for nobody any more.
+func (r *Redis) Renew(ctx context.Context) error {
 	return r.client.Set(ctx, genKey, randomGen(), 0).Err()
 }
 

@@ -103,17 +103,31 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// begin waits a few seconds for every primary, and after that for a map.
 func (s *Store) begin(ctx context.Context) error {
 	if err := s.cluster.Ready(ctx); err != nil {
 		return fmt.Errorf("waiting for the shards: %w", err)
 	}
-	err := s.cluster.Migrate(ctx)
-	var gone *shard.Unavailable
-	if errors.As(err, &gone) {
-		s.log.Warn("the schema of a shard cannot be looked at; going on with what there is", "error", err)
-		err = s.cluster.Refresh(ctx)
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for patient := time.Now().Add(3 * time.Second); ; {
+		err := s.cluster.Migrate(ctx)
+		var gone *shard.Unavailable
+		if err == nil || !errors.As(err, &gone) {
+			return err
+		}
+		if time.Now().After(patient) {
+			if s.cluster.Refresh(ctx) == nil {
+				s.log.Warn("the schema of a shard cannot be looked at; going on with what there is", "error", err)
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-ticker.C:
+		}
 	}
-	return err
 }
 
 // Close ends what the store runs and its connections.

@@ -53,7 +53,7 @@ func serve(t *testing.T, spec service.Spec, client redis.UniversalClient) *api {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &fasthttp.Server{Handler: s.Handle, StreamRequestBody: true}
+	server := &fasthttp.Server{Handler: s.Handle, StreamRequestBody: true, ReadBufferSize: 32 << 10}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ln) }()
 	a := &api{T: t, url: "http://" + ln.Addr().String(), mu: new(sync.Mutex),

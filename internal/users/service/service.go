@@ -18,8 +18,10 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sluice-edge/sluice/internal/shard"
 	"github.com/sluice-edge/sluice/internal/users"
 	"github.com/sluice-edge/sluice/internal/users/cache"
+	"github.com/sluice-edge/sluice/internal/users/postgres"
 	"github.com/sluice-edge/sluice/internal/users/session"
 	"github.com/sluice-edge/sluice/internal/users/sqlite"
 )
@@ -48,7 +50,11 @@ func NewServices(set *metrics.Set, log *slog.Logger) *Services {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Services{metrics: set, log: log, services: map[string]*Service{}, bases: map[string]*base{}}
+	a := &Services{metrics: set, log: log, services: map[string]*Service{}, bases: map[string]*base{}}
+	if set != nil {
+		set.RegisterMetricsWriter(a.writeJobs)
+	}
+	return a
 }
 
 // A Service is one that runs. Whoever has got it from Open, or from a Hold that
@@ -67,8 +73,9 @@ type base struct {
 	store    users.Store
 	level    *cache.Memory
 	sessions *session.Memory
-	made     []byte // a secret for where none is configured
-	refs     int    // under Services.mu
+	jobs     *jobsOf // nil where there are none
+	made     []byte  // a secret for where none is configured
+	refs     int     // under Services.mu
 }
 
 // Open returns the service that spec describes, over client where that is not
@@ -112,17 +119,28 @@ func (a *Services) base(ctx context.Context, spec Spec) (*base, error) {
 		}
 		spec.DataDir, spec.MaxReplicaLag = dir, 0
 	}
-	key := keyOf(spec, nil)
+	named := spec
+	if spec.Mode == Embedded {
+		named.Jobs = nil // the files are open once, with the jobs that they were opened with
+	}
+	key := keyOf(named, nil)
 	if b := a.bases[key]; b != nil {
 		b.refs++
 		return b, nil
 	}
-	store, err := a.store(ctx, spec)
+	own, err := a.openJobs(spec)
 	if err != nil {
 		return nil, err
 	}
-	b := &base{key: key, store: store, level: cache.NewMemory(), sessions: session.NewMemory(0), refs: 1}
+	store, err := a.store(ctx, spec, own)
+	if err != nil {
+		own.close()
+		return nil, err
+	}
+	own.start(ctx, spec)
+	b := &base{key: key, store: store, jobs: own, level: cache.NewMemory(), sessions: session.NewMemory(0), refs: 1}
 	if b.made, err = a.makeSecret(spec); err != nil {
+		own.close()
 		return nil, errors.Join(err, store.Close())
 	}
 	a.bases[key] = b
@@ -130,15 +148,15 @@ func (a *Services) base(ctx context.Context, spec Spec) (*base, error) {
 }
 
 // store opens where spec keeps users.
-func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
+func (a *Services) store(ctx context.Context, spec Spec, own *jobsOf) (users.Store, error) {
 	assign, err := spec.assigner()
 	if err != nil {
 		return nil, err
 	}
 	if spec.Mode != Embedded {
-		return nil, fmt.Errorf("mode %s is not there yet", spec.Mode)
+		return a.servers(ctx, spec, assign, own)
 	}
-	cfg := sqlite.Config{Dir: spec.DataDir, Layout: spec.Strategy, Assign: assign, Metrics: a.metrics}
+	cfg := sqlite.Config{Dir: spec.DataDir, Layout: spec.Strategy, Assign: assign, Metrics: a.metrics, OnWrite: own.onWrite()}
 	for _, sh := range spec.shards() {
 		cfg.Shards = append(cfg.Shards, sh.Name)
 		if spec.Strategy == "range" {
@@ -146,6 +164,22 @@ func (a *Services) store(ctx context.Context, spec Spec) (users.Store, error) {
 		}
 	}
 	store, err := sqlite.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// servers opens PostgreSQL.
+func (a *Services) servers(ctx context.Context, spec Spec, assign shard.Assigner, own *jobsOf) (users.Store, error) {
+	cfg := postgres.Config{
+		Assigner: assign, MaxReplicaLag: spec.MaxReplicaLag, Distributed: spec.Mode == Distributed,
+		Log: a.log, Metrics: a.metrics, Within: own.within(),
+	}
+	for _, sh := range spec.Shards {
+		cfg.Shards = append(cfg.Shards, shard.Address{Name: sh.Name, Primary: sh.Primary, Replicas: sh.Replicas})
+	}
+	store, err := postgres.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -254,5 +288,29 @@ func (a *Services) drop(b *base) error {
 		return nil
 	}
 	delete(a.bases, b.key)
+	b.jobs.close()
 	return b.store.Close()
+}
+
+// Store is where the service keeps its users, without what is cached of them.
+func (s *Service) Store() users.Store { return s.base.store }
+
+// Sizes says what each shard holds.
+func (s *Service) Sizes(ctx context.Context) ([]shard.Size, error) {
+	switch store := s.base.store.(type) {
+	case *postgres.Store:
+		return store.Cluster().Sizes(ctx), nil
+	case *sqlite.Store:
+		return store.Sizes(ctx)
+	}
+	return nil, errors.New("this store does not know its sizes")
+}
+
+// Cluster is what the service's shards run on; nil in embedded mode, the shards
+// of which do not move.
+func (s *Service) Cluster() *shard.Cluster {
+	if store, ok := s.base.store.(*postgres.Store); ok {
+		return store.Cluster()
+	}
+	return nil
 }

@@ -33,6 +33,7 @@ type Spec struct {
 	MaxReplicaLag time.Duration `yaml:"max_replica_lag" min:"0s" default:"5s" doc:"replicas that are further behind are not read from"`
 	Cache         Cache         `yaml:"cache" doc:"users that were read are kept at hand, in redis where the file has it"`
 	Sessions      Sessions      `yaml:"sessions" doc:"who is logged in, in redis where the file has it"`
+	Jobs          *Jobs         `yaml:"jobs" doc:"what is done after writes: welcome e-mails and counters; embedded: a change needs a restart"`
 	SecretFile    string        `yaml:"secret_file" doc:"file of what signs consistency tokens and cursors, 16 bytes at least, the same for every process; embedded makes one in data_dir"`
 }
 
@@ -105,6 +106,9 @@ func (s *Spec) Validate() error {
 	}
 	if s.Mode == Distributed && len(s.Shards) > 1 {
 		errs = append(errs, at("shards", "mode distributed has one address, which spreads the users itself; mode postgres has several"))
+	}
+	if s.Jobs != nil {
+		errs = append(errs, s.Jobs.check(s.Mode)...)
 	}
 	if s.SecretFile != "" {
 		if _, err := readSecret(s.SecretFile); err != nil {

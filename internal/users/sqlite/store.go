@@ -163,31 +163,22 @@ func (s *Store) Health(ctx context.Context) []users.Check {
 	return checks
 }
 
-// A Size is what one shard holds.
-type Size struct {
-	Shard   string
-	Users   int64
-	Bytes   int64
-	Buckets int // that have a user
-}
-
-// Sizes counts what the shards hold.
-func (s *Store) Sizes(ctx context.Context) ([]Size, error) {
-	var out []Size
-	for _, f := range s.files {
-		z := Size{Shard: f.name}
-		err := f.read.QueryRowContext(ctx, `SELECT count(*), count(DISTINCT bucket) FROM users`).Scan(&z.Users, &z.Buckets)
+// Sizes says what the files hold.
+func (s *Store) Sizes(ctx context.Context) ([]shard.Size, error) {
+	sizes := make([]shard.Size, len(s.files))
+	for b := range shard.Bucket(shard.Buckets) {
+		sizes[s.cfg.Assign.Home(b)].Buckets++
+	}
+	for i, f := range s.files {
+		z := &sizes[i]
+		z.Name = f.name
+		err := f.read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM users), page_count * page_size FROM pragma_page_count(), pragma_page_size()`).
+			Scan(&z.Rows, &z.Bytes)
 		if err != nil {
 			return nil, err
 		}
-		var pages, page int64
-		if err := f.read.QueryRowContext(ctx, `SELECT page_count, page_size FROM pragma_page_count(), pragma_page_size()`).Scan(&pages, &page); err != nil {
-			return nil, err
-		}
-		z.Bytes = pages * page
-		out = append(out, z)
 	}
-	return out, nil
+	return sizes, nil
 }
 
 // token is what every write returns. Readers see what is committed, so there is

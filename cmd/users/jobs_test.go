@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-edge/sluice/internal/pgtest"
+	"github.com/sluice-edge/sluice/internal/smtptest"
+)
+
+// background runs the program until the test's end, or stop.
+func background(t *testing.T, args ...string) (log *journal, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log = newJournal()
+	p := &program{out: io.Discard, err: log, env: os.LookupEnv}
+	ended := make(chan int, 1)
+	go func() { ended <- p.run(ctx, args) }()
+	done := false
+	stop = func() {
+		if done {
+			return
+		}
+		done = true
+		cancel()
+		select {
+		case code := <-ended:
+			if code != exitOK {
+				t.Errorf("users %v: exit code %d, log:\n%s", args, code, log)
+			}
+		case <-time.After(patience):
+			t.Errorf("users %v does not end; log:\n%s", args, log)
+		}
+	}
+	t.Cleanup(stop)
+	return log, stop
+}
+
+// signUp creates a user, and returns once that is acknowledged.
+func signUp(t *testing.T, base, email string) {
+	t.Helper()
+	client := http.Client{Timeout: patience}
+	resp, err := client.Post(base+"/api/users", "application/json", strings.NewReader(fmt.Sprintf(`{"name":"Ada","email":%q,"region":"eu-west"}`, email)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 201 {
+		t.Fatalf("%s: %s", resp.Status, body)
+	}
+}
+
+func metricsAt(t *testing.T, base string) string {
+	t.Helper()
+	client := http.Client{Timeout: patience}
+	resp, err := client.Get(base + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func arrive(t *testing.T, sink *smtptest.Sink, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	defer cancel()
+	if !sink.Await(ctx, func(list []smtptest.Message) bool { return len(list) >= n }) {
+		t.Fatalf("%d e-mails have arrived, want %d", len(sink.Messages()), n)
+	}
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(3 * patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came to this: %s", what)
+		}
+	}
+}
+
+// TestJobsEmbedded has one process do everything: the users, in SQLite files, and
+// the jobs. An e-mail that nobody takes is a dead letter, which can be listed and
+// tried again while the service runs.
+func TestJobsEmbedded(t *testing.T) {
+	sink := smtptest.Start(t)
+	path := write(t, fmt.Sprintf("users: {listen: \"127.0.0.1:0\", data_dir: %q, jobs: {smtp: %q, from: \"hello@sluice.example\"}}\n", t.TempDir(), sink.Addr))
+	log, stop := background(t, "run", "-config", path)
+	base := "http://" + log.await(t, "serving")["address"].(string)
+	signUp(t, base, "ada@example.com")
+	arrive(t, sink, 1)
+	if m := sink.Messages()[0]; m.To[0] != "ada@example.com" || !strings.Contains(m.Body, "Hello Ada") {
+		t.Errorf("%+v", m)
+	}
+	signUp(t, base, "nobody@example.com")
+	until(t, "the e-mail that nobody takes is dead", func() bool {
+		return strings.Contains(metricsAt(t, base), `jobs_total{kind="welcome_email",outcome="dead"} 1`)
+	})
+	until(t, "both are counted", func() bool {
+		return strings.Contains(metricsAt(t, base), `jobs_total{kind="analytics",outcome="done"} 2`)
+	})
+	code, out, stderr := command(t, "jobs", "list", "-config", path)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != exitOK || len(lines) != 2 || !strings.Contains(lines[1], "no such mailbox") {
+		t.Fatalf("jobs list: exit code %d\n%s%s", code, out, stderr)
+	}
+	shard, id := strings.Fields(lines[1])[0], strings.Fields(lines[1])[1]
+	code, out, stderr = command(t, "jobs", "requeue", "-config", path, shard, id)
+	if code != exitOK || out != "1 jobs of shard "+shard+" are tried again\n" {
+		t.Fatalf("jobs requeue: exit code %d, %s%s", code, out, stderr)
+	}
+	until(t, "it is dead again", func() bool {
+		return strings.Contains(metricsAt(t, base), `jobs_total{kind="welcome_email",outcome="dead"} 2`)
+	})
+	stop()
+	code, _, stderr = command(t, "jobs", "requeue", "-config", path, shard, "999")
+	if code != exitFailure || !strings.Contains(stderr, "not among the dead letters") {
+		t.Errorf("requeue of what is not there: exit code %d, %s", code, stderr)
+	}
+}
+
+// TestJobsApart has a service that does no jobs, and workers that do nothing
+// else: a user is created before its e-mail is sent.
+func TestJobsApart(t *testing.T) {
+	sink := smtptest.Start(t)
+	server := pgtest.Start(t, pgtest.Options{}).Primary
+	path := write(t, fmt.Sprintf(`users:
+  listen: "127.0.0.1:0"
+  mode: postgres
+  shards: [{name: s1, primary: %q}, {name: s2, primary: %q}]
+  jobs: {workers: 0, smtp: %q, from: "hello@sluice.example"}
+`, server.URL(server.Database(t)), server.URL(server.Database(t)), sink.Addr))
+	log, _ := background(t, "run", "-config", path)
+	base := "http://" + log.await(t, "serving")["address"].(string)
+	const n = 8
+	for i := range n {
+		signUp(t, base, fmt.Sprintf("u%d@example.com", i))
+	}
+	if got := len(sink.Messages()); got != 0 {
+		t.Errorf("%d e-mails have been sent, and there is no worker", got)
+	}
+	work, stop := background(t, "worker", "-config", path, "-queues", "mail", "-concurrency", "2", "-listen", "127.0.0.1:0")
+	metrics := "http://" + work.await(t, "metrics")["address"].(string)
+	arrive(t, sink, n)
+	until(t, "the worker counts them", func() bool {
+		return strings.Contains(metricsAt(t, metrics), fmt.Sprintf(`jobs_total{kind="welcome_email",outcome="done"} %d`, n))
+	})
+	until(t, "the counters are left to others", func() bool {
+		return strings.Contains(metricsAt(t, metrics), fmt.Sprintf(`jobs_depth{kind="analytics",state="available"} %d`, n))
+	})
+	stop()
+	rest, _ := background(t, "worker", "-config", path, "-queues", "analytics", "-listen", "127.0.0.1:0")
+	metrics = "http://" + rest.await(t, "metrics")["address"].(string)
+	until(t, "others do them", func() bool {
+		return strings.Contains(metricsAt(t, metrics), `jobs_depth{kind="analytics",state="available"} 0`)
+	})
+	if len(sink.Distinct()) != n {
+		t.Errorf("%d e-mails, want %d", len(sink.Distinct()), n)
+	}
+}
+
+func TestJobsUsage(t *testing.T) {
+	path := write(t, "users: {data_dir: "+t.TempDir()+", jobs: {}}\n")
+	none := write(t, "users: {data_dir: "+t.TempDir()+"}\n")
+	bad := write(t, "users: {jobs: {smtp: nowhere, from: x}}\n")
+	for _, c := range []struct{ args, want string }{
+		{"worker -config " + path + " -concurrency 0", "-concurrency is at least 1"},
+		{"worker -config " + path + " -queues mails", `there is no queue "mails"`},
+		{"worker -config " + path + " -queues mail", "nothing is configured that does welcome_email"},
+		{"worker -config " + none, "has no users.jobs"},
+		{"worker -config " + bad, "users.jobs.smtp: "},
+		{"jobs", "list or requeue is missing"},
+		{"jobs burn", `there is no "burn"`},
+		{"jobs requeue -config " + path + " s1", "needs SHARD and the ids"},
+		{"jobs requeue -config " + path + " s9 1", `there is no shard "s9"`},
+		{"jobs requeue -config " + path + " s1 x", `"x" is no id`},
+	} {
+		code, _, stderr := command(t, strings.Fields(c.args)...)
+		if code == exitOK || !strings.Contains(stderr, c.want) {
+			t.Errorf("users %s: exit code %d, %q, want %q", c.args, code, stderr, c.want)
+		}
+	}
+}

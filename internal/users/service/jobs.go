@@ -1,0 +1,298 @@
+package service
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sluice-edge/sluice/internal/jobs"
+	"github.com/sluice-edge/sluice/internal/users"
+	"github.com/sluice-edge/sluice/internal/users/postgres"
+)
+
+// Jobs is what is done after writes.
+type Jobs struct {
+	Workers int    `yaml:"workers" min:"0" max:"1000" default:"4" doc:"jobs of one queue and shard that this process does at a time; 0: none, they are left to users worker"`
+	SMTP    string `yaml:"smtp" doc:"host:port of the server that takes e-mails; empty: nobody is welcomed"`
+	From    string `yaml:"from" doc:"the address that e-mails are from"`
+}
+
+// SetDefaults fills in what holds where a file says nothing.
+func (j *Jobs) SetDefaults() { j.Workers = 4 }
+
+func (j *Jobs) check(mode string) (errs []error) {
+	if mode == Distributed {
+		errs = append(errs, at("jobs", "mode distributed has no jobs: their tables are for one server"))
+	}
+	if j.SMTP == "" {
+		return errs
+	}
+	if _, err := j.mailer(); err != nil {
+		errs = append(errs, at("jobs.smtp", "%w", err))
+	}
+	return errs
+}
+
+func (j *Jobs) mailer() (*jobs.Mailer, error) {
+	return jobs.NewMailer(jobs.MailConfig{Address: j.SMTP, From: j.From})
+}
+
+// openTables bounds the making of one shard's tables for jobs.
+const openTables = 10 * time.Second
+
+// A jobsOf is the jobs of one store. A nil one is of a store without.
+type jobsOf struct {
+	spec    Jobs
+	log     *slog.Logger
+	sources []jobs.Source
+	files   []*jobs.Queue[*sql.Tx]
+	servers []*jobs.Queue[pgx.Tx]
+	closers []func()
+
+	worker *jobs.Worker // nil where others work
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+// openJobs opens the queues of a spec's shards. It asks nobody anything yet.
+func (a *Services) openJobs(spec Spec) (*jobsOf, error) {
+	if spec.Jobs == nil {
+		return nil, nil
+	}
+	o := &jobsOf{spec: *spec.Jobs, log: a.log}
+	for _, sh := range spec.shards() {
+		var err error
+		if spec.Mode == Embedded {
+			err = o.openFile(spec.DataDir, sh.Name)
+		} else {
+			err = o.openServer(sh)
+		}
+		if err != nil {
+			o.close()
+			return nil, fmt.Errorf("the jobs of shard %s: %w", sh.Name, err)
+		}
+	}
+	return o, nil
+}
+
+func (o *jobsOf) openFile(dir, name string) error {
+	db, err := sql.Open("sqlite", jobs.SQLiteName(filepath.Join(dir, name+".sqlite")))
+	if err != nil {
+		return err
+	}
+	o.closers = append(o.closers, func() { _ = db.Close() }) // what was committed stays
+	q, err := jobs.NewSQLite(db, jobs.Config{Shard: name, Log: o.log})
+	if err != nil {
+		return err
+	}
+	o.files, o.sources = append(o.files, q), append(o.sources, q)
+	return nil
+}
+
+func (o *jobsOf) openServer(sh Shard) error {
+	cfg, err := jobs.PoolConfig(sh.Primary, sh.Replicas)
+	if err != nil {
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg) // it connects when it is used
+	if err != nil {
+		return err
+	}
+	o.closers = append(o.closers, pool.Close)
+	q, err := jobs.NewPostgres(pool, jobs.Config{Shard: sh.Name, Log: o.log})
+	if err != nil {
+		return err
+	}
+	o.servers, o.sources = append(o.servers, q), append(o.sources, q)
+	return nil
+}
+
+// migrate makes the tables. Where a shard cannot be reached reads go on, as they
+// do without its primary.
+func (o *jobsOf) migrate(ctx context.Context) error {
+	errs := make([]error, len(o.sources))
+	var wg sync.WaitGroup
+	for i, s := range o.sources {
+		wg.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, openTables)
+			defer cancel()
+			errs[i] = s.Migrate(bounded)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// start makes the tables and has this process do jobs, if it is to.
+func (o *jobsOf) start(ctx context.Context, spec Spec) {
+	if o == nil {
+		return
+	}
+	if err := o.migrate(ctx); err != nil {
+		o.log.Warn("the tables for jobs could not be made; until a restart makes them, writes there fail", "error", err)
+	}
+	if o.spec.Workers == 0 {
+		return
+	}
+	w, err := o.newWorker(nil, o.spec.Workers)
+	if err != nil { // Validate has seen to it
+		o.log.Error("no jobs are done here", "error", err)
+		return
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	o.worker, o.stop = w, stop
+	o.ended.Go(func() {
+		if err := w.Run(running); err != nil {
+			o.log.Error("no jobs are done here any more", "error", err)
+		}
+	})
+}
+
+// newWorker is a worker for queues; nil: all that something is configured for.
+func (o *jobsOf) newWorker(queues []string, concurrency int) (*jobs.Worker, error) {
+	var handlers jobs.Handlers
+	if o.spec.SMTP != "" {
+		mailer, err := o.spec.mailer()
+		if err != nil {
+			return nil, err
+		}
+		handlers.Welcome = mailer.Welcome
+	}
+	return jobs.NewWorker(jobs.WorkerConfig{
+		Shards: o.sources, Handlers: handlers, Queues: queues, Concurrency: concurrency, Log: o.log,
+	})
+}
+
+// close ends the worker, once its jobs are done, and then the queues.
+func (o *jobsOf) close() {
+	if o == nil {
+		return
+	}
+	if o.stop != nil {
+		o.stop()
+		o.ended.Wait()
+	}
+	for _, end := range o.closers {
+		end()
+	}
+}
+
+// onWrite and within enqueue what a write brings, in its transaction. Any queue
+// does, since they differ only in where they look for work.
+func (o *jobsOf) onWrite() func(context.Context, *sql.Tx, users.Change) error {
+	if o == nil {
+		return nil
+	}
+	return func(ctx context.Context, tx *sql.Tx, c users.Change) error {
+		event, u := "user.replaced", c.After
+		switch {
+		case c.Before == nil:
+			event = "user.created"
+		case c.After == nil:
+			event, u = "user.deleted", c.Before
+		}
+		_, err := o.files[0].Enqueue(ctx, tx, o.orders(event, *u)...)
+		return err
+	}
+}
+
+func (o *jobsOf) within() func(context.Context, pgx.Tx, postgres.Event) error {
+	if o == nil {
+		return nil
+	}
+	return func(ctx context.Context, tx pgx.Tx, e postgres.Event) error {
+		_, err := o.servers[0].Enqueue(ctx, tx, o.orders("user."+e.Kind, e.User)...)
+		return err
+	}
+}
+
+// orders are the jobs of a write. One that could not be done is left out, since
+// the write is none the worse for it.
+func (o *jobsOf) orders(event string, u users.User) []jobs.Order {
+	wanted := []jobs.Args{jobs.Analytics{Region: u.Region, Day: time.Now().UTC().Format(time.DateOnly), Event: event}}
+	if event == "user.created" && o.spec.SMTP != "" {
+		wanted = append(wanted, jobs.WelcomeEmail{User: u.ID, Email: u.Email, Name: u.Name})
+	}
+	orders := make([]jobs.Order, 0, len(wanted))
+	for _, args := range wanted {
+		if err := args.Check(); err != nil {
+			o.log.Warn("a job is left out", "user", u.ID, "error", err)
+			continue
+		}
+		orders = append(orders, jobs.Order{Args: args})
+	}
+	return orders
+}
+
+// writeJobs writes the metrics of all workers of this process.
+func (a *Services) writeJobs(out io.Writer) {
+	a.mu.Lock()
+	var workers []*jobs.Worker
+	for _, b := range a.bases {
+		if b.jobs != nil && b.jobs.worker != nil {
+			workers = append(workers, b.jobs.worker)
+		}
+	}
+	a.mu.Unlock()
+	jobs.WriteMetrics(out, workers...)
+}
+
+// A DeadLetterBox is one shard's.
+type DeadLetterBox interface {
+	Dead(ctx context.Context, after int64, limit int) ([]jobs.DeadLetter, error)
+	Requeue(ctx context.Context, id int64) error
+}
+
+// A JobRoom is the jobs of a configuration apart from its users: for workers of
+// their own, and for who looks after what could not be done.
+type JobRoom struct {
+	own   *jobsOf
+	boxes map[string]DeadLetterBox
+}
+
+// OpenJobs returns the jobs of spec, which has some, until Close.
+func OpenJobs(ctx context.Context, spec Spec, log *slog.Logger) (*JobRoom, error) {
+	if spec.Jobs == nil {
+		return nil, errors.New("the configuration has no users.jobs")
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	own, err := (&Services{log: log}).openJobs(spec)
+	if err != nil {
+		return nil, err
+	}
+	r := &JobRoom{own: own, boxes: map[string]DeadLetterBox{}}
+	for i, sh := range spec.shards() {
+		if spec.Mode == Embedded {
+			r.boxes[sh.Name] = own.files[i]
+		} else {
+			r.boxes[sh.Name] = own.servers[i]
+		}
+	}
+	return r, nil
+}
+
+// Worker returns a worker for queues, nil for all that something is configured
+// for, once the tables are there.
+func (r *JobRoom) Worker(ctx context.Context, queues []string, concurrency int) (*jobs.Worker, error) {
+	if err := r.own.migrate(ctx); err != nil {
+		r.own.log.Warn("the tables for jobs could not be made", "error", err)
+	}
+	return r.own.newWorker(queues, concurrency)
+}
+
+// Boxes are the dead letters by shard.
+func (r *JobRoom) Boxes() map[string]DeadLetterBox { return r.boxes }
+
+// Close ends what OpenJobs began.
+func (r *JobRoom) Close() { r.own.close() }
