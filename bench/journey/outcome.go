@@ -16,8 +16,6 @@ type outcome struct {
 
 	mixed part // reads and writes
 	reads part // reads alone, after it
-
-	noisy float64 // cores that others used
 }
 
 // A part is one load of a phase.
