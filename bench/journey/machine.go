@@ -127,6 +127,8 @@ func (c cores) limit() string {
 	switch {
 	case c.Process["redis"] > 0.9:
 		return fmt.Sprintf("Redis, whose one thread is busy (%.2f cores)", c.Process["redis"])
+	case busy > 0.9 && c.others() > n:
+		return fmt.Sprintf("work that is none of the journey's: %.2f of %d cores", c.others(), c.Total)
 	case busy > 0.9:
 		return fmt.Sprintf("CPU: %s has %.2f of %d cores", role, n, c.Total)
 	}

@@ -51,6 +51,7 @@ func TestLimit(t *testing.T) {
 	}{
 		{cores{Role: map[string]float64{"client": 0.3, "database": 1.2}, Machine: 1.95, Total: 2}, "CPU: database has 1.20 of 2 cores"},
 		{cores{Role: map[string]float64{"client": 0.3, "database": 1.2}, Machine: 1.6, Stolen: 0.3, Total: 2}, "CPU: database"},
+		{cores{Role: map[string]float64{"client": 0.1, "database": 0.5}, Machine: 2, Total: 2}, "work that is none of the journey's: 1.40 of 2 cores"},
 		{cores{Role: map[string]float64{"gateway": 0.5}, Machine: 0.6, Total: 2}, "waiting: 70 % of the CPU is idle; gateway has most"},
 		{cores{Role: map[string]float64{"redis": 0.95}, Process: map[string]float64{"redis": 0.95}, Machine: 1.9, Total: 4}, "Redis, whose one thread"},
 	} {
