@@ -1,4 +1,4 @@
-# make run | test | check | bench | microbench | cache-tests DIR=… | alerts | phases | fuzz | soak | checker | cover | build
+# make run | test | check | bench | microbench | cache-tests DIR=… | alerts | phases | journey | fuzz | soak | checker | cover | build
 # Everything is set up by what needs it: Go and make are enough.
 
 GO          ?= go
@@ -6,9 +6,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
-MODULES     := . interop
+MODULES     := . interop bench
 
-.PHONY: run build test check bench rivals microbench fuzz soak checker cover cache-tests compiler redis postgresql prometheus alerts phases gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench rivals microbench fuzz soak checker cover cache-tests compiler redis postgresql prometheus alerts phases journey gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -67,6 +67,11 @@ alerts: prometheus
 # Every phase of deploy/phases, started with what it needs, asked, and stopped.
 phases: redis postgresql
 	CI=true $(GO) test -count=1 -pgo=off -v -run '^TestPhases$$' ./deploy
+
+# Every phase under the same load; writes bench/JOURNEY.md and its charts. It
+# takes about ten minutes and wants the machine for itself.
+journey: redis postgresql
+	$(GO) -C bench run ./journey $(JOURNEY)
 
 check: gofmt vet staticcheck graph modules vulnerabilities
 

@@ -23,7 +23,7 @@ type Config struct {
 	Timeout       time.Duration // 1 s; for a probe, a connection, and a read of a replica
 	WriteTimeout  time.Duration // 5 s; for one try of a write, or a read of a primary
 	Patience      time.Duration // 2 s; how long a write or read waits for a bucket that moves
-	MaxConns      int32         // 16; to one server
+	MaxConns      int32         // 16; to one server, where its address has no pool_max_conns
 	// Distributed says that there is one address, of a database that itself
 	// spreads its rows: no guard, no moves, no replicas and no positions.
 	Distributed bool

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,9 @@ func newHost(cfg Config, address, listed string) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	pc.MaxConns = cfg.MaxConns
+	if !strings.Contains(address, "pool_max_conns=") { // pgx's own key, of one address
+		pc.MaxConns = cfg.MaxConns
+	}
 	pc.PingTimeout = cfg.Timeout
 	pc.ConnConfig.ConnectTimeout = cfg.Timeout
 	// Rows are compared as text between shards, and times are UTC.
