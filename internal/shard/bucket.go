@@ -4,7 +4,7 @@
 // while everything runs. A Cluster reads and writes through the map: on replicas
 // that are near enough, on the primary otherwise.
 //
-// No write trusts a map: guard_write, in the transaction of the write, checks
+// No write trusts a map: a guard, in the transaction of the write, checks
 // that this shard owns the bucket at the epoch that the writer believes in, and
 // reads carry the same predicate. A map that is old costs a retry and nothing
 // else.

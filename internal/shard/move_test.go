@@ -125,7 +125,7 @@ func TestMove(t *testing.T) {
 			j := load(t, ctx, bucket, 6, a, b)
 			m := shard.NewMover(a)
 			m.Large = large
-			for round := range 6 {
+			for round := range 4 {
 				j.progress(t, 50)
 				to := cfg.Shards[(round+1)%2].Name
 				rows, err := m.Move(ctx, bucket, to)
@@ -158,6 +158,9 @@ func TestMoverDies(t *testing.T) {
 		cfg := config(t, 2)
 		a, b := run(t, cfg), run(t, cfg)
 		for i, step := range steps {
+			if large == 1 && i > 4 {
+				break // from here on both sizes are one
+			}
 			t.Run(fmt.Sprint("large", large, "/", step), func(t *testing.T) {
 				bucket := shard.Bucket(100 + i)
 				j := load(t, ctx, bucket, 4, a, b)
@@ -198,7 +201,7 @@ func TestMoverDies(t *testing.T) {
 				j.check(t, ctx, b)
 			})
 		}
-		if list, err := shard.NewMover(a).Moves(ctx, 100); err != nil || len(list) < len(steps) || !list[0].Done {
+		if list, err := shard.NewMover(a).Moves(ctx, 100); err != nil || len(list) < 5 || !list[0].Done {
 			t.Errorf("moves %+v, %v", list, err)
 		}
 	}

@@ -31,7 +31,7 @@ type Source struct {
 // Owned is the condition on bucket_owner o that a Read's SQL contains.
 const Owned = "o.bucket = $1 AND o.epoch = $2 AND o.state IN ('active', 'copying', 'fenced')"
 
-const replayedSQL = "SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint"
+const replayedSQL = "SELECT coalesce(pg_last_wal_replay_lsn()::text, '0/0')"
 
 // Read asks where bucket b is by now. The error is an *Unavailable where nobody
 // can answer, or is what the database or Scan said.
@@ -171,9 +171,12 @@ func (q question) on(ctx context.Context, h *host, need Position) error {
 	behind := false
 	if need != (Position{}) {
 		batch.Queue(replayedSQL).QueryRow(func(row pgx.Row) error {
-			var lsn *int64
-			err := row.Scan(&lsn)
-			behind = lsn == nil || uint64(*lsn) < need.LSN
+			var text string
+			if err := row.Scan(&text); err != nil {
+				return err
+			}
+			lsn, err := parseLSN(text)
+			behind = lsn < need.LSN
 			return err
 		})
 	}

@@ -3,6 +3,8 @@ package shard
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,9 +33,11 @@ type Seen struct {
 }
 
 const (
-	guardSQL = "SELECT guard_write($1, $2)"
+	lockSQL  = "SELECT pg_advisory_xact_lock_shared(4711, $1)"
+	guardSQL = `SELECT CASE max(state) WHEN 'active' THEN NULL WHEN 'copying' THEN set_config('shard.copying', '1', true)
+		ELSE guard_refuse($1, $2) END FROM bucket_owner WHERE bucket = $1::integer::smallint AND epoch = $2 AND state IN ('active', 'copying')`
 	// Taken after the COMMIT: before it is too old.
-	flushedSQL = "SELECT pg_wal_lsn_diff(l, '0/0')::bigint, ('x' || left(pg_walfile_name(l), 8))::bit(32)::integer FROM (SELECT pg_current_wal_flush_lsn() AS l) now"
+	flushedSQL = "SELECT pg_current_wal_flush_lsn()::text"
 )
 
 // Write runs a transaction where bucket b is by now. The error is an
@@ -99,7 +103,7 @@ func (c *Cluster) transact(ctx context.Context, h *host, b Bucket, epoch int64, 
 	}
 	defer release(conn)
 	if w.Within != nil {
-		return c.transactWithin(ctx, conn, b, epoch, w)
+		return c.transactWithin(ctx, h, conn, b, epoch, w)
 	}
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN")
@@ -110,7 +114,7 @@ func (c *Cluster) transact(ctx context.Context, h *host, b Bucket, epoch int64, 
 		committed = tag.String() == "COMMIT"
 		return nil
 	})
-	c.position(batch, &seen)
+	c.position(batch, h, &seen)
 	err = conn.SendBatch(ctx, batch).Close()
 	switch {
 	case committed && err != nil:
@@ -121,7 +125,7 @@ func (c *Cluster) transact(ctx context.Context, h *host, b Bucket, epoch int64, 
 	return seen, true, err
 }
 
-func (c *Cluster) transactWithin(ctx context.Context, conn *pgxpool.Conn, b Bucket, epoch int64, w Write) (seen Seen, sent bool, err error) {
+func (c *Cluster) transactWithin(ctx context.Context, h *host, conn *pgxpool.Conn, b Bucket, epoch int64, w Write) (seen Seen, sent bool, err error) {
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
 	c.guard(batch, b, epoch)
@@ -139,7 +143,7 @@ func (c *Cluster) transactWithin(ctx context.Context, conn *pgxpool.Conn, b Buck
 		return seen, true, err
 	}
 	after := &pgx.Batch{}
-	c.position(after, &seen)
+	c.position(after, h, &seen)
 	if err := conn.SendBatch(ctx, after).Close(); err != nil {
 		return seen, true, errors.Join(errCommitted, err)
 	}
@@ -148,21 +152,34 @@ func (c *Cluster) transactWithin(ctx context.Context, conn *pgxpool.Conn, b Buck
 
 func (c *Cluster) guard(batch *pgx.Batch, b Bucket, epoch int64) {
 	if !c.cfg.Distributed {
+		batch.Queue(lockSQL, int32(b))
 		batch.Queue(guardSQL, int32(b), epoch)
 	}
 }
 
-func (c *Cluster) position(batch *pgx.Batch, seen *Seen) {
+// position asks how far the log is. A primary's timeline ends with it: the one
+// that the probe has seen is this one.
+func (c *Cluster) position(batch *pgx.Batch, h *host, seen *Seen) {
 	if c.cfg.Distributed {
 		return
 	}
 	batch.Queue(flushedSQL).QueryRow(func(row pgx.Row) error {
-		var lsn int64
-		var timeline int32
-		err := row.Scan(&lsn, &timeline)
-		seen.At = Position{uint32(timeline), uint64(lsn)}
+		var text string
+		err := row.Scan(&text)
+		if err == nil {
+			seen.At.LSN, err = parseLSN(text)
+		}
+		seen.At.Timeline = h.state.Load().at.Timeline
 		return err
 	})
+}
+
+// parseLSN reads the two halves that PostgreSQL writes, as in 16/B374D848.
+func parseLSN(text string) (uint64, error) {
+	high, low, _ := strings.Cut(text, "/")
+	h, errHigh := strconv.ParseUint(high, 16, 32)
+	l, errLow := strconv.ParseUint(low, 16, 32)
+	return h<<32 | l, errors.Join(errHigh, errLow)
 }
 
 // release gives a connection back; a transaction that a failed batch left open is
