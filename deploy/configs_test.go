@@ -154,7 +154,10 @@ func variables(text string) (names []string) {
 // TestSystemd has systemd judge the unit, with a path that exists in place of
 // the binary's.
 func TestSystemd(t *testing.T) {
-	analyze := tool(t, "systemd-analyze", "systemd")
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("there is no systemd-analyze")
+	}
 	text := read(t, "systemd/sluice.service")
 	const program = "/usr/local/bin/gateway"
 	if !strings.Contains(text, program+" run ") || !strings.Contains(text, program+" check ") {
