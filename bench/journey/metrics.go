@@ -43,6 +43,9 @@ func (c counters) minus(o counters) counters {
 	return counters{c.queries - o.queries, c.transactions - o.transactions, c.edge.minus(o.edge), c.users.minus(o.users)}
 }
 
+// cached reports whether anybody looked into a cache.
+func (c counters) cached() bool { return c.edge.asked > 0 || c.users.asked > 0 }
+
 // count asks all processes of a phase.
 func count(ctx context.Context, r *phases.Running) (counters, error) {
 	var c counters

@@ -81,7 +81,7 @@ func (r *report) markdown() string {
 	if s.patched {
 		verb = "PATCH"
 	}
-	fmt.Fprintf(&b, "The load is the same for every phase: %s users, %.0f %% `GET /api/users/ID` and %.0f %% `%s`, users by zipf %.2f, %d keep-alive connections that each wait for their answer (a closed loop), the same seeded sequence. %s to warm up, %s measured. ",
+	fmt.Fprintf(&b, "The load is the same for every phase: %s users, %.0f %% `GET /api/users/ID` and %.0f %% `%s`, users by zipf %.2f, %d keep-alive connections that each wait for their answer (a closed loop), the same seeded sequence. %s to warm up, %s measured; where there are caches, every user is read once in between, as a cache that has run for a day has had the time for. ",
 		thousands(float64(s.users)), 100*(1-s.writes), 100*s.writes, verb, s.skew, s.connections, seconds(s.warm), seconds(s.measured))
 	if s.settled {
 		b.WriteString("PostgreSQL does not force commits to the disk (`-settled`). ")

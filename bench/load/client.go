@@ -119,6 +119,30 @@ func (c *Client) Sent() int64 { return c.sent.Load() }
 // has been answered or has timed out. Connections go on where they stood, and
 // those that broke are gone: one error ends a connection.
 func (c *Client) Run(ctx context.Context, d time.Duration) *Result {
+	return c.run(ctx, d)
+}
+
+// Walk reads every user once, the most popular ones last, and returns when all
+// have been answered or d is over.
+func (c *Client) Walk(ctx context.Context, d time.Duration) *Result {
+	for i, number := 0, 0; number < c.cfg.Connections; i++ {
+		for _, w := range c.workers {
+			if i < len(w.conns) {
+				w.conns[i].seq.walk(number, c.cfg.Connections)
+				w.walks = true
+				number++
+			}
+		}
+	}
+	defer func() {
+		for _, w := range c.workers {
+			w.walks = false
+		}
+	}()
+	return c.run(ctx, d)
+}
+
+func (c *Client) run(ctx context.Context, d time.Duration) *Result {
 	c.sent.Store(0)
 	began := time.Now()
 	var wg sync.WaitGroup

@@ -135,6 +135,35 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// TestWalk: a walk reads every user once, whatever the number of connections, and
+// a load goes on after it.
+func TestWalk(t *testing.T) {
+	var seen sync.Map
+	addr := serve(t, func(r *http.Request) string {
+		n, _ := seen.LoadOrStore(r.Method+r.URL.Path, new(atomic.Int64))
+		n.(*atomic.Int64).Add(1)
+		return ok(r.URL.Path)
+	})
+	for _, c := range []Config{{Connections: 1}, {Connections: 7, Threads: 2}, {Connections: 200}} {
+		c.Address, c.Population, c.Mix = addr, numbers(101), Mix{Writes: 0.5, Skew: 0.99}
+		client := dial(t, c)
+		for range 2 {
+			seen.Clear()
+			if r := client.Walk(context.Background(), time.Minute); r.Failed() > 0 || r.Requests != 101 || r.Writes != 0 {
+				t.Fatalf("%d requests, %d writes; %s", r.Requests, r.Writes, r.Failures())
+			}
+			for i := range 101 {
+				if n, ok := seen.Load(fmt.Sprintf("GET/%d", i)); !ok || n.(*atomic.Int64).Load() != 1 {
+					t.Fatalf("user %d was not read once", i)
+				}
+			}
+		}
+		if r := client.Run(context.Background(), 20*time.Millisecond); r.Failed() > 0 || r.Latency.TotalCount() == 0 {
+			t.Errorf("after it: %d requests; %s", r.Latency.TotalCount(), r.Failures())
+		}
+	}
+}
+
 // TestLatency: an answer that is held back for 20 ms has taken that long.
 func TestLatency(t *testing.T) {
 	addr := serve(t, func(r *http.Request) string {

@@ -28,6 +28,8 @@ type Sequence struct {
 	writes uint64 // of 2^53
 	n      uint64
 	step   uint64 // ranks are spread over users by multiplying with it
+
+	left, stride uint64 // of a walk: ranks that are still to come, in steps
 }
 
 // NewSequence is the sequence of one connection over n users.
@@ -45,6 +47,21 @@ func NewSequence(m Mix, n int, connection uint64) *Sequence {
 func (s *Sequence) Next() (user int, write bool) {
 	write = s.pcg.Uint64()>>11 < s.writes
 	return s.User(s.zipf.Rank(s.pcg)), write
+}
+
+// walk begins a walk over every stride-th user, the most popular ones last.
+func (s *Sequence) walk(skip, stride int) {
+	s.left, s.stride = s.n-min(uint64(skip), s.n), uint64(stride)
+}
+
+// stepOn is the next user of a walk, who is read.
+func (s *Sequence) stepOn() (user int, more bool) {
+	if s.left == 0 {
+		return 0, false
+	}
+	rank := s.left
+	s.left -= min(s.stride, s.left)
+	return s.User(rank), true
 }
 
 // User is who has a rank. Neighbours in rank are far apart, or the most popular

@@ -16,6 +16,7 @@ type worker struct {
 	epoll  int
 	conns  []*conn
 	events []unix.EpollEvent
+	walks  bool // over all users, once
 
 	began    time.Time
 	end      time.Duration // of the load, since began
@@ -132,7 +133,14 @@ func (w *worker) expire(before time.Duration) {
 // ask sends the next request of a connection.
 func (w *worker) ask(c *conn, now time.Duration) {
 	p := w.client.cfg.Population
-	c.user, c.write = c.seq.Next()
+	if c.user, c.write = 0, false; w.walks {
+		var more bool
+		if c.user, more = c.seq.stepOn(); !more {
+			return
+		}
+	} else {
+		c.user, c.write = c.seq.Next()
+	}
 	if c.write {
 		c.value++
 		c.out = p.AppendWrite(c.out[:0], c.user, c.value)
