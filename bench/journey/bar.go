@@ -30,6 +30,13 @@ func (b *bar) step(phase, what string) {
 	fmt.Fprintf(b.out, "%-12s %s\n", phase, what)
 }
 
+// begin says what watch will show, where it shows nothing.
+func (b *bar) begin(phase, what string) {
+	if !b.terminal {
+		b.step(phase, what)
+	}
+}
+
 // watch shows the progress of something that takes as long as total until done
 // is closed; sent is how many requests there have been.
 func (b *bar) watch(phase, what string, total time.Duration, sent func() int64, done <-chan struct{}) {

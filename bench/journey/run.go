@@ -156,6 +156,7 @@ func (j *journey) warm(ctx context.Context, r *phases.Running, c *load.Client, w
 // watched runs a load under the bar. One error, and it has no result.
 func (j *journey) watched(ctx context.Context, r *phases.Running, c *load.Client, what string, d time.Duration,
 	run func(context.Context, time.Duration) *load.Result) (*load.Result, error) {
+	j.bar.begin(r.Phase.Name, what)
 	done, watching := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watching)

@@ -50,12 +50,13 @@ return 1`)
 // a write makes a new generation before it reads from the cache again, and so
 // everybody is rid of what may be old. Until then it does not read from it.
 type Redis struct {
-	client redis.UniversalClient
-	errors *metrics.Counter
-	broken atomic.Bool  // a write was not told
-	fails  atomic.Int32 // in a row
-	until  atomic.Int64 // unix nanoseconds: Redis is left alone until then
-	probe  sync.Mutex   // held by who asks whether Redis is back
+	client  redis.UniversalClient
+	batches batches
+	errors  *metrics.Counter
+	broken  atomic.Bool  // a write was not told
+	fails   atomic.Int32 // in a row
+	until   atomic.Int64 // unix nanoseconds: Redis is left alone until then
+	probe   sync.Mutex   // held by who asks whether Redis is back
 }
 
 // NewRedis returns a level in client's database. The client's own time-outs bound
@@ -64,7 +65,7 @@ func NewRedis(client redis.UniversalClient, set *metrics.Set) *Redis {
 	if set == nil {
 		set = metrics.NewSet()
 	}
-	return &Redis{client: client, errors: set.GetOrCreateCounter(`sluice_redis_errors_total{use="users_cache"}`)}
+	return &Redis{client: client, batches: batches{client: client}, errors: set.GetOrCreateCounter(`sluice_redis_errors_total{use="users_cache"}`)}
 }
 
 var errOpen = errors.New("redis is left alone after failures")
@@ -120,26 +121,23 @@ func (r *Redis) Find(ctx context.Context, id string) (*Entry, Mark, error) {
 	if err := r.ready(ctx); err != nil {
 		return nil, noMark, err
 	}
-	pipe := r.client.Pipeline()
-	gen, text := pipe.Get(ctx, genKey), pipe.Get(ctx, entryKey+id)
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	now, text, err := r.batches.find(ctx, id)
+	switch {
+	case ctx.Err() != nil: // the client has gone, which says nothing of Redis
+		return nil, noMark, ctx.Err()
+	case err != nil:
 		return nil, noMark, r.failed(err)
 	}
 	r.fails.Store(0)
 	if r.broken.Load() { // meanwhile
 		return nil, noMark, errOpen
 	}
-	now := gen.Val()
 	if now == "" { // it has never been used, or was flushed
-		var err error
 		if now, err = r.generation(ctx); err != nil {
 			return nil, noMark, r.failed(err)
 		}
 	}
-	if text.Err() != nil {
-		return nil, Mark(now), nil
-	}
-	return decode(text.Val(), now), Mark(now), nil
+	return decode(text, now), Mark(now), nil
 }
 
 // Put keeps what was read.
