@@ -3,52 +3,55 @@ package cache
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// maxBatch bounds how many look-ups go to Redis in one write.
+// maxBatch bounds how many calls go to Redis in one write.
 const maxBatch = 256
 
-// batches has the look-ups of those who come while Redis is asked go to it
-// together, in one write and with one look at the generation. Whoever comes alone
-// goes at once. At the busiest it is what a round trip and a wake-up cost that
-// limits a cache, not the commands.
+// batches has the calls of those who come while Redis is asked go to it together,
+// in one write and with one look at the generation. Whoever comes alone goes at
+// once. At the busiest it is what a round trip and a wake-up cost that limits a
+// cache, not the commands.
 type batches struct {
-	client redis.UniversalClient
+	send func([]*call)
+
 	mu     sync.Mutex
-	queue  []*lookup
+	queue  []*call
 	asking bool
 }
 
-// A lookup is an entry that somebody waits for.
-type lookup struct {
-	key  string
+// A call is about one entry, and somebody waits for it.
+type call struct {
+	key   string
+	entry *Entry // to be put; nil: to be found
+	gen   string // under which it is put; "": the one that is now
+
 	done chan struct{}
-	gen  string // "": none has begun
-	text string // "": nothing is there
+	text string // what was found; "": nothing
 	err  error
 }
 
-// find returns the generation and what is under it for an ID. It waits no longer
-// than ctx, and than the client's own time-outs for the batch before and its own.
-func (b *batches) find(ctx context.Context, id string) (gen, text string, err error) {
-	l := &lookup{key: entryKey + id, done: make(chan struct{})}
+// do has a call made. It waits no longer than ctx, and than the client's own
+// time-outs for the batch before and its own.
+func (b *batches) do(ctx context.Context, c *call) error {
+	c.done = make(chan struct{})
 	b.mu.Lock()
-	b.queue = append(b.queue, l)
+	b.queue = append(b.queue, c)
 	first := !b.asking
 	b.asking = true
 	b.mu.Unlock()
 	if first {
-		// It may go on with what others ask for; all that it does is waited for.
-		go b.ask()
+		go b.ask() // it ends when nobody waits
 	}
 	select {
-	case <-l.done:
-		return l.gen, l.text, l.err
+	case <-c.done:
+		return c.err
 	case <-ctx.Done():
-		return "", "", ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -59,6 +62,7 @@ func (b *batches) ask() {
 		n := min(len(b.queue), maxBatch)
 		if n == 0 {
 			b.asking = false
+			b.queue = nil
 			b.mu.Unlock()
 			return
 		}
@@ -66,25 +70,74 @@ func (b *batches) ask() {
 		b.queue = b.queue[n:]
 		b.mu.Unlock()
 		b.send(batch)
+		for _, c := range batch {
+			close(c.done)
+		}
 	}
 }
 
-func (b *batches) send(batch []*lookup) {
+// findAll finds entries, and the generation before them.
+func (r *Redis) findAll(batch []*call) {
 	ctx := context.Background()
-	pipe := b.client.Pipeline()
+	pipe := r.client.Pipeline()
 	gen := pipe.Get(ctx, genKey)
 	texts := make([]*redis.StringCmd, len(batch))
-	for i, l := range batch {
-		texts[i] = pipe.Get(ctx, l.key)
+	for i, c := range batch {
+		texts[i] = pipe.Get(ctx, c.key)
 	}
-	_, _ = pipe.Exec(ctx) // each has its own error
-	for i, l := range batch {
-		l.gen, l.text = gen.Val(), texts[i].Val()
-		for _, err := range []error{gen.Err(), texts[i].Err()} {
-			if err != nil && !errors.Is(err, redis.Nil) {
-				l.err = err
-			}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, c := range batch {
+		c.gen, c.text = gen.Val(), texts[i].Val()
+		c.err = errors.Join(failure(gen), failure(texts[i]))
+	}
+}
+
+// putAll puts entries, each where it beats what is there.
+func (r *Redis) putAll(batch []*call) {
+	ctx := context.Background()
+	now, err := r.generation(ctx, batch)
+	pipe := r.client.Pipeline()
+	puts := make([]*redis.Cmd, len(batch))
+	for i, c := range batch {
+		if c.gen == "" {
+			c.gen, c.err = now, err
 		}
-		close(l.done)
+		if c.err == nil {
+			puts[i] = pipe.EvalSha(ctx, putScript.Hash(), []string{c.key}, c.arguments()...)
+		}
 	}
+	_, _ = pipe.Exec(ctx)
+	for i, c := range batch {
+		if puts[i] == nil {
+			continue
+		}
+		c.err = failure(puts[i])
+		if redis.HasErrorPrefix(c.err, "NOSCRIPT") { // it has started since
+			c.err = putScript.Eval(ctx, r.client, []string{c.key}, c.arguments()...).Err()
+		}
+	}
+}
+
+// arguments are those of putScript.
+func (c *call) arguments() []any {
+	return []any{strconv.FormatInt(c.entry.Version, 10), c.entry.kind(), encode(c.entry, c.gen), c.entry.life()}
+}
+
+// failure is what went wrong with a command; that there is nothing is no failure.
+func failure(c redis.Cmder) error {
+	if err := c.Err(); !errors.Is(err, redis.Nil) {
+		return err
+	}
+	return nil
+}
+
+// generation is the one that is now, where a call of the batch wants to know; the
+// first to ask begins it.
+func (r *Redis) generation(ctx context.Context, batch []*call) (string, error) {
+	for _, c := range batch {
+		if c.gen == "" {
+			return r.current(ctx)
+		}
+	}
+	return "", nil
 }

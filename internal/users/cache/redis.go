@@ -20,8 +20,6 @@ import (
 )
 
 const (
-	redisTime = 25 * time.Millisecond  // of a read: the database is not slower
-	tellTime  = 100 * time.Millisecond // of a write, which costs a generation where it is lost
 	tellTries = 2
 	failures  = 3           // in a row, and Redis is left alone
 	openFor   = time.Second // then one asks again
@@ -50,13 +48,14 @@ return 1`)
 // a write makes a new generation before it reads from the cache again, and so
 // everybody is rid of what may be old. Until then it does not read from it.
 type Redis struct {
-	client  redis.UniversalClient
-	batches batches
-	errors  *metrics.Counter
-	broken  atomic.Bool  // a write was not told
-	fails   atomic.Int32 // in a row
-	until   atomic.Int64 // unix nanoseconds: Redis is left alone until then
-	probe   sync.Mutex   // held by who asks whether Redis is back
+	client redis.UniversalClient
+	finds  batches
+	puts   batches
+	errors *metrics.Counter
+	broken atomic.Bool  // a write was not told
+	fails  atomic.Int32 // in a row
+	until  atomic.Int64 // unix nanoseconds: Redis is left alone until then
+	probe  sync.Mutex   // held by who asks whether Redis is back
 }
 
 // NewRedis returns a level in client's database. The client's own time-outs bound
@@ -65,7 +64,9 @@ func NewRedis(client redis.UniversalClient, set *metrics.Set) *Redis {
 	if set == nil {
 		set = metrics.NewSet()
 	}
-	return &Redis{client: client, batches: batches{client: client}, errors: set.GetOrCreateCounter(`sluice_redis_errors_total{use="users_cache"}`)}
+	r := &Redis{client: client, errors: set.GetOrCreateCounter(`sluice_redis_errors_total{use="users_cache"}`)}
+	r.finds.send, r.puts.send = r.findAll, r.putAll
+	return r
 }
 
 var errOpen = errors.New("redis is left alone after failures")
@@ -121,7 +122,8 @@ func (r *Redis) Find(ctx context.Context, id string) (*Entry, Mark, error) {
 	if err := r.ready(ctx); err != nil {
 		return nil, noMark, err
 	}
-	now, text, err := r.batches.find(ctx, id)
+	c := &call{key: entryKey + id}
+	err := r.finds.do(ctx, c)
 	switch {
 	case ctx.Err() != nil: // the client has gone, which says nothing of Redis
 		return nil, noMark, ctx.Err()
@@ -132,12 +134,13 @@ func (r *Redis) Find(ctx context.Context, id string) (*Entry, Mark, error) {
 	if r.broken.Load() { // meanwhile
 		return nil, noMark, errOpen
 	}
+	now := c.gen
 	if now == "" { // it has never been used, or was flushed
-		if now, err = r.generation(ctx); err != nil {
+		if now, err = r.current(ctx); err != nil {
 			return nil, noMark, r.failed(err)
 		}
 	}
-	return decode(text, now), Mark(now), nil
+	return decode(c.text, now), Mark(now), nil
 }
 
 // Put keeps what was read.
@@ -166,25 +169,24 @@ func (r *Redis) tell(ctx context.Context, id string, e *Entry) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	gen, err := r.generation(ctx)
-	if err != nil {
-		return r.failed(err)
-	}
-	return r.put(ctx, id, e, gen)
+	return r.put(ctx, id, e, "")
 }
 
+// put keeps an entry under a generation; "": the one that is now.
 func (r *Redis) put(ctx context.Context, id string, e *Entry, gen string) error {
-	life := max(1, time.Until(e.Expires).Milliseconds())
-	err := putScript.Run(ctx, r.client, []string{entryKey + id}, e.Version, e.kind(), encode(e, gen), life).Err()
-	if err != nil {
+	err := r.puts.do(ctx, &call{key: entryKey + id, entry: e, gen: gen})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
 		return r.failed(err)
 	}
 	r.fails.Store(0)
 	return nil
 }
 
-// generation is the one that is now; the first to ask begins it.
-func (r *Redis) generation(ctx context.Context) (string, error) {
+// current is the generation that is now; the first to ask begins it.
+func (r *Redis) current(ctx context.Context) (string, error) {
 	gen, err := r.client.Get(ctx, genKey).Result()
 	if errors.Is(err, redis.Nil) {
 		if err := r.client.SetNX(ctx, genKey, randomGen(), 0).Err(); err != nil {
@@ -210,6 +212,9 @@ func (e *Entry) kind() string {
 	}
 	return "n"
 }
+
+// life is for how long e is good, in milliseconds.
+func (e *Entry) life() int64 { return max(1, time.Until(e.Expires).Milliseconds()) }
 
 // encode writes version, kind, generation, expiry (unix µs), cost (µs), user.
 func encode(e *Entry, gen string) string {

@@ -1,0 +1,82 @@
+package cache_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-edge/sluice/internal/redistest"
+	"github.com/sluice-edge/sluice/internal/users"
+	"github.com/sluice-edge/sluice/internal/users/cache"
+)
+
+// TestTogether: look-ups and puts that meet go to Redis together, and each gets
+// what is its own, also where Redis has forgotten its scripts.
+func TestTogether(t *testing.T) {
+	server := redistest.Start(t)
+	client := clientOf(t, server.Address)
+	level := cache.NewRedis(client, nil)
+	ctx := context.Background()
+	for round := range 3 {
+		if err := client.ScriptFlush(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+		server.Stop()
+		var wg sync.WaitGroup
+		for i := range 600 {
+			wg.Go(func() {
+				u := &users.User{ID: fmt.Sprintf("%d-%d", round, i), Version: int64(i + 1)}
+				if err := level.Tell(ctx, u.ID, &cache.Entry{Version: u.Version, User: u, Expires: time.Now().Add(time.Minute)}); err != nil {
+					t.Errorf("telling of %s: %v", u.ID, err)
+				}
+			})
+		}
+		server.Continue()
+		wg.Wait()
+		server.Stop()
+		for i := range 600 {
+			wg.Go(func() {
+				id := fmt.Sprintf("%d-%d", round, i)
+				e, _, err := level.Find(ctx, id)
+				if err != nil || e == nil || e.User == nil || e.User.ID != id || e.Version != int64(i+1) {
+					t.Errorf("%s: %+v, %v", id, e, err)
+				}
+			})
+		}
+		server.Continue()
+		wg.Wait()
+	}
+	stats, err := client.Info(ctx, "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gets, puts int
+	for line := range strings.Lines(stats) {
+		_, _ = fmt.Sscanf(line, "cmdstat_get:calls=%d", &gets)
+		_, _ = fmt.Sscanf(line, "cmdstat_evalsha:calls=%d", &puts)
+	}
+	// Each entry is got once by a look-up and once by the script that puts it;
+	// what is beyond is the generation, once a batch.
+	if own := 2 * 3 * 600; puts < 3*600 || gets < own || gets-own > 3*600 {
+		t.Errorf("%d GETs, %d of them the generation's, and %d puts", gets, gets-own, puts)
+	}
+}
+
+// TestLeft: whoever does not wait any longer costs Redis no trust.
+func TestLeft(t *testing.T) {
+	server := redistest.Start(t)
+	level := cache.NewRedis(clientOf(t, server.Address), nil)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 10 {
+		if _, _, err := level.Find(gone, "somebody"); err == nil {
+			t.Error("found without waiting")
+		}
+	}
+	if _, _, err := level.Find(context.Background(), "somebody"); err != nil {
+		t.Errorf("after them: %v", err)
+	}
+}
