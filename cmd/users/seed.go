@@ -16,6 +16,8 @@ import (
 const (
 	seedWorkers = 32
 	batchOf     = 500 // users, where the store takes many at once
+	serverBatch = 1000
+	serverTasks = 3 // batches at a time: with their locks they stay below what a server has
 )
 
 // A bulk is a store that takes many new users at once. Those whose address is
@@ -39,9 +41,13 @@ func (p *program) seed(ctx context.Context, args []string) error {
 		bar := p.bar(*n)
 		defer bar.end()
 		if b, ok := store.(bulk); ok {
-			return spread(ctx, (*n+batchOf-1)/batchOf, 1, func(ctx context.Context, i int) error {
+			size, tasks := batchOf, 1 // a file has one writer
+			if s.Cluster() != nil {
+				size, tasks = serverBatch, serverTasks
+			}
+			return spread(ctx, (*n+size-1)/size, tasks, func(ctx context.Context, i int) error {
 				var all []users.User
-				for j := i * batchOf; j < min(*n, (i+1)*batchOf); j++ {
+				for j := i * size; j < min(*n, (i+1)*size); j++ {
 					all = append(all, madeUp(j))
 				}
 				err := b.CreateAll(ctx, all)

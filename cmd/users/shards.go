@@ -29,7 +29,12 @@ func (p *program) with(ctx context.Context, path string, do func(s *service.Serv
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(s), s.Release())
+	if c := s.Cluster(); c != nil && c.Router().Map() == nil {
+		err = fmt.Errorf("no map of the shards can be read: shard %s, which has it, cannot be reached", c.Names()[0])
+	} else {
+		err = do(s)
+	}
+	return errors.Join(err, s.Release())
 }
 
 // withMover is with for what moves buckets.

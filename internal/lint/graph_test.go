@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 		"internal/users/session", "internal/shard", "internal/jobs",
 	},
 	"internal/users/sqlite":    {"internal/users", "internal/shard", "internal/jobs"},
-	"internal/users/postgres":  {"internal/users", "internal/shard", "internal/jobs"},
+	"internal/users/postgres":  {"internal/users", "internal/shard", "internal/jobs", "internal/users/cache"}, // the cache in tests alone
 	"internal/users/cache":     {"internal/users"},
 	"internal/users/session":   {"internal/users"},
 	"internal/users/storetest": {"internal/users"}, // tests alone

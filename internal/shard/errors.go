@@ -47,6 +47,26 @@ func sqlState(err error) string {
 	return ""
 }
 
+// unready reports whether err says that the tables are not there: the server was
+// away when the others got theirs, and is back only now.
+func unready(err error) bool {
+	switch sqlState(err) {
+	case "42P01", "42883": // undefined table, undefined function
+		return true
+	}
+	return false
+}
+
+// errMisplaced says that a database is another shard, which waiting does not cure.
+var errMisplaced = errors.New("the database is of another shard")
+
+// away reports whether a migration that ended so found the server gone, so that
+// it can be done when that is back.
+func away(err error) bool {
+	var u *Unavailable
+	return errors.As(err, &u) || !errors.Is(err, errMisplaced) && hostFault(err)
+}
+
 // again reports whether a transaction that failed so did nothing and may succeed
 // if it is tried again.
 func again(err error) bool {

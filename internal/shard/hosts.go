@@ -118,6 +118,21 @@ func (s *shardHosts) failed(h *host, err error) {
 	h.look()
 }
 
+// suspect notes that what was tried on a host came to nothing. One that did not
+// answer in time is silent, or its pool is in full use: the prober, which has a
+// connection of its own, knows which.
+func (s *shardHosts) suspect(h *host, try context.Context, err error) {
+	if try.Err() != nil {
+		h.look()
+		return
+	}
+	s.failed(h, err)
+}
+
+func (s *shardHosts) notReady(err error) error {
+	return &Unavailable{Shard: s.name, What: fmt.Sprintf("shard %s does not have its tables yet", s.name), Err: err}
+}
+
 func (s *shardHosts) noPrimary() error {
 	return &Unavailable{Shard: s.name, What: fmt.Sprintf("the primary of shard %s cannot be reached", s.name)}
 }

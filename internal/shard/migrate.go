@@ -31,23 +31,33 @@ type Schema struct {
 
 // Migrate brings every shard to the newest schema, tells a new shard its name,
 // and gives the buckets that have no owner yet to those that the assigner says.
-// Any number of processes may do so at once. A shard that cannot be reached fails
-// it; those before are migrated.
+// Any number of processes may do so at once. Shards whose primary cannot be
+// reached are left out, and the others are ready: the error is an *Unavailable
+// then, and the rest is done by doing it again.
 func (c *Cluster) Migrate(ctx context.Context) error {
-	for _, s := range c.shards {
-		if err := c.onPrimary(ctx, s, func(conn *pgx.Conn) error { return c.migrate(ctx, s, conn) }); err != nil {
-			return fmt.Errorf("migrate shard %s: %w", s.name, err)
+	var left []error
+	for i, s := range c.shards {
+		err := c.onPrimary(ctx, s, func(conn *pgx.Conn) error { return c.migrate(ctx, s, conn) })
+		if err == nil && i == 0 {
+			err = c.onPrimary(ctx, s, func(conn *pgx.Conn) error { return c.foundMap(ctx, conn) })
 		}
-	}
-	if err := c.onPrimary(ctx, c.shards[0], func(conn *pgx.Conn) error { return c.foundMap(ctx, conn) }); err != nil {
-		return fmt.Errorf("found the map: %w", err)
-	}
-	for _, s := range c.shards {
-		if err := c.foundOwners(ctx, s); err != nil {
-			return fmt.Errorf("found the buckets of shard %s: %w", s.name, err)
+		if err == nil {
+			err = c.foundOwners(ctx, s)
 		}
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("migrate shard %s: %w", s.name, err)
+		if !away(err) || ctx.Err() != nil {
+			return err
+		}
+		left = append(left, err)
 	}
-	return c.Refresh(ctx)
+	err := c.Refresh(ctx)
+	if len(left) > 0 {
+		return &Unavailable{What: "some shards are not there yet", Err: errors.Join(left...)}
+	}
+	return err
 }
 
 func (c *Cluster) migrate(ctx context.Context, s *shardHosts, conn *pgx.Conn) error {
@@ -111,7 +121,7 @@ func identify(ctx context.Context, name string, conn *pgx.Conn) error {
 		err = conn.QueryRow(ctx, "SELECT name FROM shard_identity").Scan(&have)
 	}
 	if err == nil && have != name {
-		err = fmt.Errorf("the database is the shard %q", have)
+		err = fmt.Errorf("%w: it is the shard %q", errMisplaced, have)
 	}
 	return err
 }

@@ -121,8 +121,10 @@ func (c *Cluster) ask(ctx context.Context, s *shardHosts, q question) (Source, e
 	start := time.Now()
 	err := q.on(try, h, Position{})
 	c.metrics.asked(s, "primary", q.op, time.Since(start))
-	if err != nil && ctx.Err() == nil && hostFault(err) && !answered(err) {
-		s.failed(h, err)
+	if unready(err) {
+		err = s.notReady(err)
+	} else if err != nil && ctx.Err() == nil && hostFault(err) && !answered(err) {
+		s.suspect(h, try, err)
 		err = &Unavailable{Shard: s.name, What: "the primary of shard " + s.name + " cannot be reached", Err: err}
 	}
 	return Source{Primary: true}, err
@@ -136,11 +138,8 @@ func (c *Cluster) askReplica(ctx context.Context, s *shardHosts, h *host, q ques
 	c.metrics.asked(s, "replica", q.op, time.Since(start))
 	switch {
 	case err == nil || ctx.Err() != nil || answered(err):
-	case try.Err() != nil:
-		// Silent, or its pool is in full use: the prober knows which.
-		h.look()
 	case hostFault(err):
-		s.failed(h, err)
+		s.suspect(h, try, err)
 	}
 	return err
 }
@@ -153,7 +152,7 @@ func answered(err error) bool {
 
 // passing reports whether another server may answer where one ended with err.
 func passing(err error) bool {
-	return errors.Is(err, errNotOwner) || errors.Is(err, errBehind) ||
+	return errors.Is(err, errNotOwner) || errors.Is(err, errBehind) || unready(err) ||
 		!errors.Is(err, errScan) && (hostFault(err) || again(err) || sqlState(err) == "57014")
 }
 
@@ -167,8 +166,23 @@ func (q question) on(ctx context.Context, h *host, need Position) error {
 	if need == (Position{}) && q.rows == nil {
 		return noRow(q.scan(h.pool.QueryRow(ctx, q.sql, q.args...)))
 	}
-	batch := &pgx.Batch{}
-	behind := false
+	batch, behind := q.batch(need)
+	err := h.pool.SendBatch(ctx, batch).Close()
+	if err == nil && h.fell(*behind, need, true) {
+		return errBehind
+	}
+	return noRow(err)
+}
+
+// fell reports whether a replica turned out not to be where it should.
+func (h *host) fell(behind bool, need Position, replica bool) bool {
+	return behind || replica && h.state.Load().at.Timeline < need.Timeline
+}
+
+// batch is the query, behind a look at how far the server is where need asks for
+// something; behind becomes true where that is not far enough.
+func (q question) batch(need Position) (batch *pgx.Batch, behind *bool) {
+	batch, behind = &pgx.Batch{}, new(bool)
 	if need != (Position{}) {
 		batch.Queue(replayedSQL).QueryRow(func(row pgx.Row) error {
 			var text string
@@ -176,7 +190,7 @@ func (q question) on(ctx context.Context, h *host, need Position) error {
 				return err
 			}
 			lsn, err := parseLSN(text)
-			behind = lsn < need.LSN
+			*behind = lsn < need.LSN
 			return err
 		})
 	}
@@ -185,14 +199,7 @@ func (q question) on(ctx context.Context, h *host, need Position) error {
 	} else {
 		query.QueryRow(q.scan)
 	}
-	err := h.pool.SendBatch(ctx, batch).Close()
-	if err == nil && h.state.Load().at.Timeline < need.Timeline {
-		behind = true
-	}
-	if behind {
-		return errBehind
-	}
-	return noRow(err)
+	return batch, behind
 }
 
 func noRow(err error) error {

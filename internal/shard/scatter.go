@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // A Scatter asks every shard for rows.
@@ -19,7 +20,10 @@ type Scatter struct {
 	// Rows reads what a shard has answered, and returns the bits of its
 	// bucket_bitmap, read in the same snapshot. It is called by one goroutine
 	// a shard, and again for another try, which replaces what came before.
-	Rows    func(shard int, rows pgx.Rows) ([]byte, error)
+	Rows func(shard int, rows pgx.Rows) ([]byte, error)
+	// Known, where it is set, is the bits that came with what is known of a shard
+	// already, of which the first try asks nothing; nil: it is asked.
+	Known   func(shard int) []byte
 	After   Token
 	Newest  bool
 	Partial bool // go on without the shards that cannot be reached
@@ -77,14 +81,20 @@ type answer struct {
 
 func (c *Cluster) askAll(ctx context.Context, sc Scatter, again bool) []answer {
 	answers := make([]answer, len(c.shards))
+	var asked []int
+	for i := range answers {
+		if answers[i].bits = sc.known(i, again); answers[i].bits == nil {
+			asked = append(asked, i)
+		} else {
+			answers[i].source.Primary = true // whatever it was, it has been told
+		}
+	}
+	if len(asked) > 1 {
+		asked = c.askTogether(ctx, sc, again, asked, answers)
+	}
 	ask := func(i int) {
 		a := &answers[i]
-		sql, args := sc.Query(i)
-		q := question{op: sc.Op, sql: sql, args: args, need: sc.After.At(i), newest: sc.Newest || again}
-		q.rows = func(rows pgx.Rows) (err error) {
-			a.bits, err = sc.Rows(i, rows)
-			return err
-		}
+		q := sc.question(i, again, a)
 		a.source, a.err = c.ask(ctx, c.shards[i], q)
 		if again && !sc.Newest && a.err != nil && unreachable(a.err) {
 			q.newest = false // no primary: what the replicas have
@@ -92,12 +102,115 @@ func (c *Cluster) askAll(ctx context.Context, sc Scatter, again bool) []answer {
 		}
 	}
 	var wg sync.WaitGroup
-	for i := 1; i < len(answers); i++ {
-		wg.Go(func() { ask(i) })
+	for n, i := range asked {
+		if n > 0 {
+			wg.Go(func() { ask(i) })
+		}
 	}
-	ask(0)
+	if len(asked) > 0 {
+		ask(asked[0])
+	}
 	wg.Wait()
 	return answers
+}
+
+func (sc *Scatter) known(i int, again bool) []byte {
+	if again || sc.Known == nil {
+		return nil
+	}
+	return sc.Known(i)
+}
+
+func (sc *Scatter) question(i int, again bool, a *answer) question {
+	sql, args := sc.Query(i)
+	return question{
+		op: sc.Op, sql: sql, args: args, need: sc.After.At(i), newest: sc.Newest || again,
+		rows: func(rows pgx.Rows) (err error) {
+			a.bits, err = sc.Rows(i, rows)
+			return err
+		},
+	}
+}
+
+// A leg is a question that is on its way to a server.
+type leg struct {
+	shard   int
+	host    *host
+	replica bool
+	conn    *pgxpool.Conn
+	results pgx.BatchResults
+	behind  *bool
+}
+
+// askTogether sends the questions to all the shards and then reads the answers,
+// one after the other: they are being thought about at the same time, and nobody
+// has to be woken up for each. It returns the shards that are to be asked in the
+// ordinary way: those whose servers were not at hand, or did not answer well.
+func (c *Cluster) askTogether(ctx context.Context, sc Scatter, again bool, asked []int, answers []answer) (left []int) {
+	try, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	start := time.Now()
+	legs := make([]leg, 0, len(asked))
+	for _, i := range asked {
+		s := c.shards[i]
+		q := sc.question(i, again, &answers[i])
+		h, replica := s.atHand(q)
+		if h == nil {
+			left = append(left, i)
+			continue
+		}
+		conn, err := h.pool.Acquire(try)
+		if err != nil {
+			left = append(left, i)
+			continue
+		}
+		need := q.need
+		if !replica {
+			need = Position{}
+		}
+		batch, behind := q.batch(need)
+		legs = append(legs, leg{i, h, replica, conn, conn.SendBatch(try, batch), behind})
+	}
+	for _, l := range legs {
+		s := c.shards[l.shard]
+		err := l.results.Close()
+		l.conn.Release()
+		if err == nil && l.host.fell(*l.behind, sc.After.At(l.shard), l.replica) {
+			err = errBehind
+		}
+		role := "primary"
+		if l.replica {
+			role = "replica"
+		}
+		c.metrics.asked(s, role, sc.Op, time.Since(start))
+		if err == nil {
+			answers[l.shard].source = Source{Primary: !l.replica, Stale: l.replica && s.primary.Load() == nil}
+			continue
+		}
+		if ctx.Err() == nil && hostFault(err) && !answered(err) {
+			s.suspect(l.host, try, err)
+		}
+		left = append(left, l.shard)
+	}
+	return left
+}
+
+// atHand is the server that q is for, if that has a connection which is free: to
+// wait for one would hold up the other shards.
+func (s *shardHosts) atHand(q question) (h *host, replica bool) {
+	var space [8]*host
+	if !q.newest {
+		if list := s.replicas(q.need, space[:0]); len(list) > 0 {
+			h, replica = list[0], true
+		}
+	}
+	if h == nil && (q.newest || len(s.hosts) == 1) {
+		h = s.primary.Load()
+	}
+	if h == nil || h.pool.Stat().IdleConns() == 0 {
+		return nil, false
+	}
+	return h, replica
 }
 
 // covered says what is wrong with the buckets that the answers are about. Those

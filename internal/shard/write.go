@@ -51,7 +51,7 @@ func (c *Cluster) Write(ctx context.Context, b Bucket, w Write) (Seen, error) {
 			return Seen{}, &Unavailable{What: "the map of the shards has not been read yet"}
 		}
 		e := m.Entries[b%Buckets]
-		seen, err := c.writeOn(ctx, c.shards[e.Shard], b, e.Epoch, w)
+		seen, err := c.writeOn(ctx, c.shards[e.Shard], guard{b, e.Epoch}, w)
 		seen.Version = m.Version
 		if err == nil || !again(err) || ctx.Err() != nil {
 			return seen, err
@@ -66,7 +66,21 @@ func (c *Cluster) Write(ctx context.Context, b Bucket, w Write) (Seen, error) {
 	}
 }
 
-func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, b Bucket, epoch int64, w Write) (Seen, error) {
+// A guarding begins a transaction by making sure that its buckets are here.
+type guarding interface{ queue(*pgx.Batch) }
+
+// A guard is for one bucket.
+type guard struct {
+	bucket Bucket
+	epoch  int64
+}
+
+func (g guard) queue(batch *pgx.Batch) {
+	batch.Queue(lockSQL, int32(g.bucket))
+	batch.Queue(guardSQL, int32(g.bucket), g.epoch)
+}
+
+func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, w Write) (Seen, error) {
 	h := s.primary.Load()
 	if h == nil {
 		return Seen{}, s.noPrimary()
@@ -74,14 +88,17 @@ func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, b Bucket, epoch in
 	try, cancel := context.WithTimeout(ctx, c.cfg.WriteTimeout)
 	defer cancel()
 	start := time.Now()
-	seen, sent, err := c.transact(try, h, b, epoch, w)
+	seen, sent, err := c.transact(try, h, g, w)
 	seen.Shard = s.index
 	c.metrics.asked(s, "primary", w.Op, time.Since(start))
 	if err == nil || again(err) {
 		return seen, err
 	}
 	if ctx.Err() == nil && hostFault(err) && !errors.Is(err, errWithin) {
-		s.failed(h, err)
+		s.suspect(h, try, err)
+	}
+	if unready(err) {
+		return seen, s.notReady(err)
 	}
 	if sent && !untouched(err) {
 		return seen, &Unavailable{Shard: s.name, What: "it is not known whether shard " + s.name + " has stored this", Unknown: true, Err: err}
@@ -96,18 +113,18 @@ func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, b Bucket, epoch in
 var errWithin = errors.New("shard: rolled back by the caller")
 
 // transact reports with sent whether the server may have seen a COMMIT.
-func (c *Cluster) transact(ctx context.Context, h *host, b Bucket, epoch int64, w Write) (seen Seen, sent bool, err error) {
+func (c *Cluster) transact(ctx context.Context, h *host, g guarding, w Write) (seen Seen, sent bool, err error) {
 	conn, err := h.pool.Acquire(ctx)
 	if err != nil {
 		return seen, false, err
 	}
 	defer release(conn)
 	if w.Within != nil {
-		return c.transactWithin(ctx, h, conn, b, epoch, w)
+		return c.transactWithin(ctx, h, conn, g, w)
 	}
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN")
-	c.guard(batch, b, epoch)
+	c.guard(batch, g)
 	w.Queue(batch)
 	committed := false
 	batch.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
@@ -125,10 +142,10 @@ func (c *Cluster) transact(ctx context.Context, h *host, b Bucket, epoch int64, 
 	return seen, true, err
 }
 
-func (c *Cluster) transactWithin(ctx context.Context, h *host, conn *pgxpool.Conn, b Bucket, epoch int64, w Write) (seen Seen, sent bool, err error) {
+func (c *Cluster) transactWithin(ctx context.Context, h *host, conn *pgxpool.Conn, g guarding, w Write) (seen Seen, sent bool, err error) {
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
-	c.guard(batch, b, epoch)
+	c.guard(batch, g)
 	w.Queue(batch)
 	results := conn.SendBatch(ctx, batch)
 	tx := results.Tx()
@@ -150,10 +167,9 @@ func (c *Cluster) transactWithin(ctx context.Context, h *host, conn *pgxpool.Con
 	return seen, true, nil
 }
 
-func (c *Cluster) guard(batch *pgx.Batch, b Bucket, epoch int64) {
+func (c *Cluster) guard(batch *pgx.Batch, g guarding) {
 	if !c.cfg.Distributed {
-		batch.Queue(lockSQL, int32(b))
-		batch.Queue(guardSQL, int32(b), epoch)
+		g.queue(batch)
 	}
 }
 

@@ -93,6 +93,16 @@ func (h *Handler) login(req *Request, resp *Response) error {
 	if err != nil {
 		return err
 	}
+	// Whoever has changed the password meanwhile may have ended the sessions before
+	// this one began.
+	now, _, err := h.store.ByEmail(req.Context(), normal, Newest)
+	if err != nil || now.ID != u.ID || now.PasswordHash != u.PasswordHash {
+		ended := h.sessions.End(req.Context(), s.Secret)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return errors.Join(err, ended)
+		}
+		return errLogin
+	}
 	h.answerSession(req, resp, http.StatusCreated, s, &u, bearer)
 	return nil
 }

@@ -120,8 +120,8 @@ type Page struct {
 type Check struct {
 	Name string // such as "shard s1 primary"
 	Err  error  // for the log; nil: it answered
-	// Vital says that hardly a request can be answered without it, as with a
-	// shard of which nobody answers; Spare, that all can.
+	// Vital says that hardly a request can be answered without it; Spare, that
+	// all can.
 	Vital, Spare bool
 }
 

@@ -159,6 +159,12 @@ func (h *Handler) store1(req *Request, resp *Response, d draft, expect int64) er
 	if err != nil {
 		return err
 	}
+	// And once more: who logged in with the old one between the two is out as well.
+	if d.password != "" && h.sessions != nil {
+		if err := h.sessions.EndAll(req.Context(), d.user.ID); err != nil {
+			return err
+		}
+	}
 	answerUser(resp, http.StatusOK, &u, etagOf(u.Version))
 	return nil
 }

@@ -71,6 +71,9 @@ type Level interface {
 	// Tell keeps what a write has left, where it beats what is there. Where that
 	// is lost, the level finds nothing until all that it had is void.
 	Tell(ctx context.Context, id string, e *Entry) error
+	// Distrust is for who could not find out what to tell: the level finds nothing
+	// until all that it had is void.
+	Distrust()
 	// Check asks whether the level answers; nil, nil where there is nothing to
 	// ask.
 	Check(ctx context.Context) *users.Check
@@ -85,6 +88,7 @@ type Config struct {
 	LocalTTL time.Duration // of the level in the process, before Level; 0: none
 	MaxLag   time.Duration // of the store's replicas
 	Reads    int           // at the store at a time while Level is out of order
+	Patience time.Duration // for what another process reads already; 0: 200 ms
 	Metrics  *metrics.Set  // nil: none
 	Log      *slog.Logger
 }
@@ -96,6 +100,7 @@ type Store struct {
 	local   *Memory // nil: none
 	memory  *Memory // the level, where it is in this process
 	flights flights
+	leases  lessor        // nil: no other process has the level
 	gate    chan struct{} // reads at the store while the level is out of order
 	waiting atomic.Int64
 	horizon time.Duration // after which no entry is older than a write
@@ -114,7 +119,11 @@ func New(c Config) *Store {
 	if c.LocalTTL > 0 {
 		s.local = NewMemory()
 	}
+	if c.Patience == 0 {
+		s.cfg.Patience = leasePatience
+	}
 	s.memory, _ = c.Level.(*Memory)
+	s.leases, _ = c.Level.(lessor)
 	s.horizon = c.TTL + c.LocalTTL + fillTime
 	s.grave = max(minGrave, 2*c.MaxLag+2*fillTime)
 	s.results = newResults(c.Metrics)
@@ -188,13 +197,13 @@ func (s *Store) find(ctx context.Context, id string, h history, need int64) (use
 	switch {
 	case err != nil:
 		s.results.failed.Inc()
-		return s.guarded(ctx, id, h.store)
+		return s.guarded(ctx, id, h.store, need)
 	case !e.serves(need):
 		s.results.miss.Inc()
-		return s.fill(ctx, id, h.store, at)
+		return s.fill(ctx, id, h.store, need, at)
 	case e.User != nil && early(e, now):
 		s.results.early.Inc()
-		if u, source, err := s.fill(ctx, id, h.store, at); err == nil || errors.Is(err, users.ErrNotFound) {
+		if u, source, err := s.fill(ctx, id, h.store, need, at); err == nil || errors.Is(err, users.ErrNotFound) {
 			return u, source, err
 		}
 		return e.answer() // it is good for a while yet
@@ -227,23 +236,23 @@ func early(e *Entry, now time.Time) bool {
 	return !now.Add(ahead).Before(e.Expires)
 }
 
-// fill reads from the store, once for all who ask at the same time and have no
-// token, and keeps what it finds.
-func (s *Store) fill(ctx context.Context, id string, after users.Token, at Mark) (users.User, users.Source, error) {
-	if after != "" {
+// fill reads from the store, once for all who ask at the same time and have
+// written nothing, and keeps what it finds.
+func (s *Store) fill(ctx context.Context, id string, after users.Token, need int64, at Mark) (users.User, users.Source, error) {
+	if after != "" || need > 0 {
 		return s.read(ctx, id, after, at)
 	}
 	return s.flights.do(ctx, id, func() (users.User, users.Source, error) {
 		// It goes on without whoever asked first: others wait as well.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fillTime)
 		defer cancel()
-		return s.read(ctx, id, "", at)
+		return s.lead(ctx, id, at)
 	})
 }
 
 // guarded is fill while the level is out of order: the store has more to do than
 // it is made for, so that only so many ask at a time.
-func (s *Store) guarded(ctx context.Context, id string, after users.Token) (users.User, users.Source, error) {
+func (s *Store) guarded(ctx context.Context, id string, after users.Token, need int64) (users.User, users.Source, error) {
 	if s.waiting.Add(1) > maxWaiting {
 		s.waiting.Add(-1)
 		return users.User{}, users.Source{}, &users.Unavailable{What: "too many are waiting for the database"}
@@ -255,7 +264,7 @@ func (s *Store) guarded(ctx context.Context, id string, after users.Token) (user
 		return users.User{}, users.Source{}, &users.Unavailable{What: "the database has no time", Err: ctx.Err()}
 	}
 	defer func() { <-s.gate }()
-	return s.fill(ctx, id, after, noMark)
+	return s.fill(ctx, id, after, need, noMark)
 }
 
 // noMark is of who could not look: nothing is kept.
@@ -318,7 +327,7 @@ func (s *Store) Replace(ctx context.Context, u users.User, expect int64, after u
 	}
 	got, seen, err := s.Store.Replace(ctx, u, expect, h.store)
 	if err != nil {
-		s.doubt(ctx, u.ID, err)
+		s.doubt(ctx, u.ID, expect, err)
 		return got, "", err
 	}
 	s.wrote(ctx, got.ID, got.Version, &got)
@@ -333,7 +342,7 @@ func (s *Store) Delete(ctx context.Context, id string, expect int64, after users
 	}
 	version, seen, err := s.Store.Delete(ctx, id, expect, h.store)
 	if err != nil {
-		s.doubt(ctx, id, err)
+		s.doubt(ctx, id, expect, err)
 		return 0, "", err
 	}
 	s.wrote(ctx, id, version, nil)
@@ -369,14 +378,26 @@ func (s *Store) wrote(ctx context.Context, id string, version int64, u *users.Us
 }
 
 // doubt is for writes of which nobody knows whether they were done: whatever is
-// cached of the user is forgotten for a while.
-func (s *Store) doubt(ctx context.Context, id string, err error) {
+// cached of the user is forgotten for a while. expect is the version that the
+// write was for, if it was for one.
+func (s *Store) doubt(ctx context.Context, id string, expect int64, err error) {
 	var down *users.Unavailable
 	if !errors.As(err, &down) || !down.Unknown || s.cfg.Mode == ModeTTL {
 		return
 	}
-	if e, _, err := s.cfg.Level.Find(context.WithoutCancel(ctx), id); err == nil && e != nil && e.User != nil {
-		s.wrote(ctx, id, e.Version+1, nil)
+	e, _, err := s.cfg.Level.Find(context.WithoutCancel(ctx), id)
+	if err != nil {
+		s.cfg.Level.Distrust()
+	}
+	version := int64(0)
+	if expect > 0 {
+		version = expect + 1
+	}
+	if e != nil && e.User != nil {
+		version = max(version, e.Version+1)
+	}
+	if version > 0 {
+		s.wrote(ctx, id, version, nil)
 	}
 }
 

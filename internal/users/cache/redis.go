@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -82,14 +83,11 @@ func (r *Redis) ready(ctx context.Context) error {
 		return errOpen
 	}
 	defer r.probe.Unlock()
-	if r.broken.Load() {
-		// Only a write that is lost from now on makes it broken again.
-		r.broken.Store(false)
-		if err := r.Renew(ctx); err != nil {
-			r.broken.Store(true)
-			return r.failed(err)
-		}
-	} else if err := r.client.Ping(ctx).Err(); err != nil {
+	// Only a write that is lost from now on makes it broken again. Where none was,
+	// Redis may still have come back with less than it was told.
+	r.broken.Store(false)
+	if err := r.Renew(ctx); err != nil {
+		r.broken.Store(true)
 		return r.failed(err)
 	}
 	r.until.Store(0)
@@ -111,6 +109,9 @@ func randomGen() string {
 // failed counts a failure.
 func (r *Redis) failed(err error) error {
 	r.errors.Inc()
+	if errors.Is(err, syscall.ECONNREFUSED) { // it is down, and may come back with less than it was told
+		r.broken.Store(true)
+	}
 	if r.fails.Add(1) >= failures || r.until.Load() != 0 {
 		r.until.Store(time.Now().Add(openFor).UnixNano())
 	}
@@ -164,6 +165,9 @@ func (r *Redis) Tell(ctx context.Context, id string, e *Entry) (err error) {
 	}
 	return err
 }
+
+// Distrust begins a new generation before anything is read again.
+func (r *Redis) Distrust() { r.broken.Store(true) }
 
 func (r *Redis) tell(ctx context.Context, id string, e *Entry) error {
 	if err := r.ready(ctx); err != nil {

@@ -160,10 +160,10 @@ func (c *creation) mark(ctx context.Context) error {
 }
 
 const (
-	insertClaim = "INSERT INTO email_claim (bucket, email_norm, user_id, op, state) VALUES ($1, $2, $3, $3, 'confirmed')"
-	insertOp    = "INSERT INTO write_op (bucket, op, done, result) VALUES ($1, $2, true, $3)"
-	insertUser  = `INSERT INTO users (bucket, id, email, email_norm, email_op, name, name_key, region, attributes, password_hash, version, last_op, created_at, updated_at)
+	insertOp   = "INSERT INTO write_op (bucket, op, done, result) VALUES ($1, $2, true, $3)"
+	insertUser = `INSERT INTO users (bucket, id, email, email_norm, email_op, name, name_key, region, attributes, password_hash, version, last_op, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $2, $5, $6, $7, $8, $9, 1, $2, $10, $10)`
+	insertBoth = `WITH claim AS (INSERT INTO email_claim (bucket, email_norm, user_id, op, state) VALUES ($1, $4, $2, $2, 'confirmed')) ` + insertUser
 )
 
 // insert writes the user's row in its bucket, and either the claim of the address
@@ -172,13 +172,14 @@ const (
 func (c *creation) insert(ctx context.Context, local bool) (bool, error) {
 	b, u, id := c.id.Bucket(), c.u, uuid(c.id)
 	w := shard.Write{Op: "create", Queue: func(batch *pgx.Batch) {
+		sql := insertUser
 		if local {
-			batch.Queue(insertClaim, int16(b), c.norm, id)
+			sql = insertBoth
 		}
+		batch.Queue(sql, int16(b), id, u.Email, c.norm, u.Name, nameKey(u.Name), u.Region, string(u.Attributes), u.PasswordHash, u.CreatedAt)
 		if !local || c.body != nil {
 			batch.Queue(insertOp, int16(b), id, pgtype.Text{String: string(c.body), Valid: c.body != nil})
 		}
-		batch.Queue(insertUser, int16(b), id, u.Email, c.norm, u.Name, nameKey(u.Name), u.Region, string(u.Attributes), u.PasswordHash, u.CreatedAt)
 	}}
 	if c.s.within != nil {
 		w.Within = func(ctx context.Context, tx pgx.Tx) error { return c.s.within(ctx, tx, Event{"created", u}) }

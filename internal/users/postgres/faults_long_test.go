@@ -7,18 +7,24 @@ import (
 	"time"
 
 	"github.com/sluice-edge/sluice/internal/shard"
-	"github.com/sluice-edge/sluice/internal/users/postgres"
+	"github.com/sluice-edge/sluice/internal/users/cache"
 	"github.com/sluice-edge/sluice/internal/users/storetest"
 )
 
 // TestFaultsAtLength has four shards, each a primary and two replicas, suffer in
-// turn, for each strategy, and moves buckets meanwhile.
+// turn, and the Redis before them, for each way of caching, and moves buckets
+// meanwhile.
 func TestFaultsAtLength(t *testing.T) {
-	for _, strategy := range []string{"hash", "geo"} {
-		t.Run(strategy, func(t *testing.T) {
-			r := newRig(t, strategy, 4, 2)
-			j := storetest.StartJournal(t, 8, r.stores...)
-			for round := range 2 {
+	for _, c := range []struct {
+		strategy, mode string
+		rounds         int
+	}{
+		{"hash", cache.ModeEvent, 2}, {"geo", cache.ModeWriteThrough, 2}, {"hash", cache.ModeTTL, 1}, {"geo", cache.ModeOff, 1},
+	} {
+		t.Run(c.strategy+" "+c.mode, func(t *testing.T) {
+			r := newRig(t, c.strategy, c.mode, 4, 2)
+			j := storetest.StartJournal(t, 8, r.clients()...)
+			for round := range c.rounds {
 				for i := range r.clusters {
 					r.disturb(t, j, i, 20)
 					t.Logf("%v: round %d, shard %d", time.Now().Format(time.TimeOnly), round, i)
@@ -36,7 +42,7 @@ func TestFaultsAtLength(t *testing.T) {
 // shift moves some buckets of each shard to the next.
 func (r *rig) shift(t *testing.T) {
 	t.Helper()
-	c := r.stores[0].(*postgres.Store).Cluster()
+	c := r.stores[0].Cluster()
 	m := shard.NewMover(c)
 	names := c.Names()
 	for b := shard.Bucket(0); b < shard.Buckets; b += 128 {

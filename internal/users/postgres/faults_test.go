@@ -2,13 +2,19 @@ package postgres_test
 
 import (
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/sluice-edge/sluice/internal/pgtest"
+	"github.com/sluice-edge/sluice/internal/redistest"
 	"github.com/sluice-edge/sluice/internal/shard"
 	"github.com/sluice-edge/sluice/internal/users"
+	"github.com/sluice-edge/sluice/internal/users/cache"
 	"github.com/sluice-edge/sluice/internal/users/postgres"
 	"github.com/sluice-edge/sluice/internal/users/storetest"
 )
@@ -17,12 +23,14 @@ import (
 // processes would have them.
 type rig struct {
 	clusters []*pgtest.Cluster
-	stores   []users.Store
+	stores   []*postgres.Store
+	redis    *redistest.Server // before them
+	mode     string            // of the cache
 }
 
-func newRig(t *testing.T, strategy string, shards, replicas int) *rig {
+func newRig(t *testing.T, strategy, mode string, shards, replicas int) *rig {
 	t.Helper()
-	r := &rig{clusters: make([]*pgtest.Cluster, shards)}
+	r := &rig{redis: redistest.Start(t, "--appendonly", "yes", "--appendfsync", "everysec"), mode: mode, clusters: make([]*pgtest.Cluster, shards)}
 	var wg sync.WaitGroup
 	for i := range shards {
 		wg.Go(func() {
@@ -66,11 +74,32 @@ func newRig(t *testing.T, strategy string, shards, replicas int) *rig {
 	return r
 }
 
+// clients are the stores as services have them, each with a cache in the one Redis.
+func (r *rig) clients() []users.Store {
+	var list []users.Store
+	for _, s := range r.stores {
+		if r.mode == cache.ModeOff {
+			list = append(list, s)
+			continue
+		}
+		redis.SetLogger(new(logging.VoidLogger)) // its errors come back from its calls
+		client := redis.NewClient(&redis.Options{
+			Addr: r.redis.Address, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
+			DialTimeout: 50 * time.Millisecond, ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond, PoolTimeout: 50 * time.Millisecond,
+		})
+		list = append(list, cache.New(cache.Config{
+			Store: s, Level: cache.NewRedis(client, nil), Mode: r.mode, TTL: time.Minute, LocalTTL: time.Second,
+			MaxLag: time.Second, Log: slog.New(slog.DiscardHandler),
+		}))
+	}
+	return list
+}
+
 // TestFaults has clients keep a journal while a replica is killed, replicas lag
 // and hang, and primaries are killed; TestFaultsAtLength does it at length.
 func TestFaults(t *testing.T) {
-	r := newRig(t, "geo", 2, 1)
-	j := storetest.StartJournal(t, 4, r.stores...)
+	r := newRig(t, "geo", cache.ModeEvent, 2, 1)
+	j := storetest.StartJournal(t, 4, r.clients()...)
 	for i := range r.clusters {
 		r.disturb(t, j, i, 5)
 	}
@@ -96,6 +125,20 @@ func (r *rig) disturb(t *testing.T, j *storetest.Journal, i int, n int64) {
 	last.Thaw()
 	c.Primary.Kill()
 	j.Refusals(3 * n)
+	r.redis.Kill() // while a primary is down as well
+	j.Refusals(n)
 	c.Primary.Restart(t)
+	j.Progress(n)
+	if i%2 == 0 {
+		r.redis.Restart()
+	} else {
+		r.redis.RestartWithData() // less than it was told
+	}
+	j.Progress(2 * n)
+	r.redis.Flush()
+	j.Progress(n)
+	r.redis.Stop()
+	j.Progress(n)
+	r.redis.Continue()
 	j.Progress(n)
 }

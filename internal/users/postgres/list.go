@@ -60,40 +60,71 @@ type listing struct {
 	q       users.Query
 	from    cursor
 	scatter shard.Scatter
-	share   int     // rows that each shard is asked for
-	found   [][]row // by shard, in order
+	share   int     // rows that a shard is asked for
+	parts   []share // by shard
+	sql     string  // for shards whose place is that of the first
+	args    []any
 }
 
-// run asks each shard for a little more than its even share of the page; where
-// one has so many of the newest that this does not do, for all of the page.
+// A share is what one shard has sent.
+type share struct {
+	asked int // rows
+	found []row
+	bits  []byte
+	short bool // it may have more that belong on the page
+}
+
+// run asks each shard for a little more than its even share of the page. Those
+// that have so many of the newest that this does not do are asked once more, for
+// all of the page.
 func (l *listing) run(ctx context.Context) (users.Page, error) {
 	even := float64(l.q.Limit) / float64(len(l.s.names))
 	whole := l.q.Limit + 1
-	for _, l.share = range []int{min(whole, int(even+3*math.Sqrt(even))+2), whole} {
-		l.found = make([][]row, len(l.s.names))
-		l.scatter.Query, l.scatter.Rows = l.query, l.rows
+	l.parts = make([]share, len(l.s.names))
+	l.scatter.Query, l.scatter.Rows = l.query, l.rows
+	page := users.Page{Source: users.Source{Primary: true}}
+	for _, l.share = range []int{min(whole, int(even+2.5*math.Sqrt(even))+1), whole} {
+		l.sql, l.args = l.compose(l.from[0])
 		missing, source, err := l.s.cluster.Scatter(ctx, l.scatter)
 		if err != nil {
 			return users.Page{}, err
 		}
-		if page, ok := l.merge(missing); ok {
-			page.Source = users.Source(source)
+		page.Source.Primary = page.Source.Primary && source.Primary
+		page.Source.Stale = page.Source.Stale || source.Stale
+		if l.merge(&page, missing) {
 			return page, nil
 		}
+		l.scatter.Known = l.known
 	}
 	return users.Page{}, errors.New("postgres: a page that cannot be filled") // cannot be
 }
 
-// query is the SQL for one shard. The bitmap is of the same snapshot as the rows,
-// and comes with the first of them.
+// known is the bits of a shard that has sent enough.
+func (l *listing) known(i int) []byte {
+	if l.parts[i].short {
+		return nil
+	}
+	return l.parts[i].bits
+}
+
+// query is the SQL for one shard.
 func (l *listing) query(i int) (string, []any) {
+	if l.from[i] != l.from[0] {
+		return l.compose(l.from[i])
+	}
+	return l.sql, l.args
+}
+
+// compose writes the SQL for a shard of which the list is at p. The bitmap is of
+// the same snapshot as the rows, and a row of its own.
+func (l *listing) compose(p place) (string, []any) {
 	var args []any
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprint("$", len(args))
 	}
-	from, where := "users u", "get_bit(m.bits, u.bucket) <> 0" // of = 1 the planner expects few
-	if p := l.from[i]; !p.begins() {
+	from, where := "users u", "get_bit((SELECT bits FROM bucket_bitmap), u.bucket) <> 0" // of = 1 the planner expects few
+	if !p.begins() {
 		where += " AND (u.created_at, u.id) < (" + arg(p.at) + ", " + arg(uuid(p.id)) + ")"
 	}
 	if l.q.Region != "" {
@@ -111,55 +142,70 @@ func (l *listing) query(i int) (string, []any) {
 		}
 	}
 	// The limit is no parameter: a plan for any limit sorts the table.
-	return `SELECT CASE WHEN row_number() OVER () = 1 THEN m.bits END, u.* FROM bucket_bitmap m LEFT JOIN LATERAL (
-		SELECT ` + columns + " FROM " + from + " WHERE " + where + " ORDER BY u.created_at DESC, u.id DESC LIMIT " + strconv.Itoa(l.share) + ") u ON true", args
+	return "SELECT bits, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::json, NULL::bigint, NULL::timestamptz, NULL::timestamptz FROM bucket_bitmap UNION ALL (SELECT NULL, " +
+		shown + " FROM " + from + " WHERE " + where + " ORDER BY u.created_at DESC, u.id DESC LIMIT " + strconv.Itoa(l.share) + ")", args
 }
 
-func (l *listing) rows(i int, rows pgx.Rows) (bits []byte, err error) {
-	l.found[i] = l.found[i][:0]
+func (l *listing) rows(i int, rows pgx.Rows) ([]byte, error) {
+	part := &l.parts[i]
+	*part = share{asked: l.share, found: make([]row, 0, min(l.share, 64))}
+	sorted := true
 	for rows.Next() {
-		var first []byte
 		var r row
-		if err := rows.Scan(r.fields(&first)...); err != nil {
+		bits, err := r.scanShown(rows)
+		if err != nil {
 			return nil, err
 		}
-		if first != nil {
-			bits = first
+		if bits != nil {
+			part.bits = bits
+			continue
 		}
-		if r.found() {
-			l.found[i] = append(l.found[i], r)
+		if n := len(part.found); n > 0 && !part.found[n-1].place().before(r.place()) {
+			sorted = false // an order that the plan need not keep
 		}
+		part.found = append(part.found, r)
 	}
-	slices.SortFunc(l.found[i], func(a, b row) int {
-		if a.place().before(b.place()) {
-			return -1
-		}
-		return 1
-	})
-	return bits, rows.Err()
+	if !sorted {
+		slices.SortFunc(part.found, func(a, b row) int {
+			if a.place().before(b.place()) {
+				return -1
+			}
+			return 1
+		})
+	}
+	return part.bits, rows.Err()
 }
 
-// merge makes the page. It reports false where a shard may have more users that
-// belong on it than it was asked for.
-func (l *listing) merge(missing []string) (users.Page, bool) {
-	page := users.Page{Users: []users.User{}, Missing: missing}
-	next := make([]int, len(l.found))
+// merge makes the page. It reports false where shards may have more users that
+// belong on it than they were asked for, and marks them.
+func (l *listing) merge(page *users.Page, missing []string) bool {
+	page.Users, page.Missing = make([]users.User, 0, l.q.Limit), missing
+	for i, name := range l.s.names {
+		if slices.Contains(missing, name) {
+			l.parts[i] = share{}
+		}
+	}
+	next := make([]int, len(l.parts))
 	last := place{}
 	for len(page.Users) < l.q.Limit {
 		i := l.newest(next)
 		if i < 0 {
 			break
 		}
-		r := &l.found[i][next[i]]
-		if next[i]++; next[i] == len(l.found[i]) && l.full(i) {
-			return page, false
-		}
+		r := &l.parts[i].found[next[i]]
+		next[i]++
 		page.Users = append(page.Users, r.user())
 		last = r.place()
 	}
-	more := len(missing) > 0
-	for i := range l.found {
-		more = more || next[i] < len(l.found[i])
+	more, enough := len(missing) > 0, true
+	for i := range l.parts {
+		part := &l.parts[i]
+		part.short = part.asked > 0 && next[i] == part.asked && part.asked <= l.q.Limit
+		more = more || next[i] < len(part.found)
+		enough = enough && !part.short
+	}
+	if !enough {
+		return false
 	}
 	if more {
 		page.Next = l.beyond(last, missing).encode(l.s.names)
@@ -167,17 +213,15 @@ func (l *listing) merge(missing []string) (users.Page, bool) {
 			page.Next = ";" + missing[0] + "="
 		}
 	}
-	return page, true
+	return true
 }
-
-// full reports whether shard i may have more than it has sent.
-func (l *listing) full(i int) bool { return len(l.found[i]) == l.share && l.share <= l.q.Limit }
 
 // newest is the shard whose next user comes first; -1 if there is none.
 func (l *listing) newest(next []int) int {
 	best := -1
-	for i, rows := range l.found {
-		if next[i] < len(rows) && (best < 0 || rows[next[i]].place().before(l.found[best][next[best]].place())) {
+	for i := range l.parts {
+		found := l.parts[i].found
+		if next[i] < len(found) && (best < 0 || found[next[i]].place().before(l.parts[best].found[next[best]].place())) {
 			best = i
 		}
 	}

@@ -11,7 +11,9 @@ import (
 )
 
 const (
-	getSQL = "SELECT " + columns + " FROM bucket_owner o LEFT JOIN users u ON u.bucket = o.bucket AND u.id = $3 WHERE " + shard.Owned
+	// What clients see alone, and all of it.
+	showSQL = "SELECT " + shown + " FROM bucket_owner o LEFT JOIN users u ON u.bucket = o.bucket AND u.id = $3 WHERE " + shard.Owned
+	getSQL  = "SELECT " + columns + " FROM bucket_owner o LEFT JOIN users u ON u.bucket = o.bucket AND u.id = $3 WHERE " + shard.Owned
 
 	// The user is in the same row where it is in the bucket of the address.
 	byEmailSQL = "SELECT c.user_id, " + columns + ` FROM bucket_owner o
@@ -29,14 +31,18 @@ func (s *Store) Get(ctx context.Context, id string, after users.Token) (users.Us
 	if err != nil {
 		return users.User{}, users.Source{}, users.ErrNotFound
 	}
-	r, source, err := s.get(ctx, key, at, newest)
+	r := &row{}
+	source, err := s.cluster.Read(ctx, key.Bucket(), shard.Read{
+		Op: "get", SQL: showSQL, Args: []any{uuid(key)}, After: at, Newest: newest,
+		Scan: func(one pgx.Row) error { return one.Scan(r) },
+	})
 	if err != nil {
-		return users.User{}, source, fail(err)
+		return users.User{}, users.Source(source), fail(err)
 	}
 	if !r.found() {
-		return users.User{}, source, users.ErrNotFound
+		return users.User{}, users.Source(source), users.ErrNotFound
 	}
-	return r.user(), source, nil
+	return r.user(), users.Source(source), nil
 }
 
 func (s *Store) get(ctx context.Context, id shard.ID, at shard.Token, newest bool) (*row, users.Source, error) {

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +58,7 @@ type Store struct {
 	names   []string
 	within  func(context.Context, pgx.Tx, Event) error
 	log     *slog.Logger
+	life    context.Context // until Close
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -73,9 +75,9 @@ func Tables() []shard.Table {
 }
 
 // Open connects to the shards, brings their schemas up to date, and runs what
-// follows them until Close. Where a primary cannot be reached it goes on with the
-// schema that is there, so that reads work; the error is for a store of which no
-// map can be read.
+// follows them until Close. A shard whose primary cannot be reached holds up
+// nobody else: it is unavailable, but for what its replicas can answer, and joins
+// when it is back. Without the first shard, which has the map, all of them are.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	sc := shard.Config{
 		Shards: cfg.Shards, Assigner: cfg.Assigner, MaxReplicaLag: cfg.MaxReplicaLag, MaxConns: cfg.MaxConns,
@@ -94,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	life, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	s.life, s.stop = life, stop
 	s.running.Go(func() { _ = cluster.Run(life) })
 	s.running.Go(func() { s.sweep(life) })
 	if err := s.begin(ctx); err != nil {
@@ -103,29 +105,53 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// begin waits a few seconds for every primary, and after that for a map.
+// patience is how long Open waits for primaries: databases and services are often
+// started together.
+const patience = 3 * time.Second
+
+// begin waits for every primary, and leaves those that are not there to join.
 func (s *Store) begin(ctx context.Context) error {
 	if err := s.cluster.Ready(ctx); err != nil {
 		return fmt.Errorf("waiting for the shards: %w", err)
 	}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	for patient := time.Now().Add(3 * time.Second); ; {
+	for late := time.After(patience); ; {
 		err := s.cluster.Migrate(ctx)
 		var gone *shard.Unavailable
 		if err == nil || !errors.As(err, &gone) {
 			return err
 		}
-		if time.Now().After(patient) {
-			if s.cluster.Refresh(ctx) == nil {
-				s.log.Warn("the schema of a shard cannot be looked at; going on with what there is", "error", err)
-				return nil
-			}
-		}
 		select {
 		case <-ctx.Done():
 			return err
+		case <-late:
+			s.log.Warn("going on without shards that cannot be reached; they join when they can be", "error", err)
+			s.running.Go(func() { s.join(s.life, err) })
+			return nil
 		case <-ticker.C:
+		}
+	}
+}
+
+// join makes the schemas of shards that were away when the store was opened.
+func (s *Store) join(ctx context.Context, last error) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := s.cluster.Migrate(ctx)
+		if err == nil {
+			s.log.Info("all shards are there")
+			return
+		}
+		if ctx.Err() == nil && err.Error() != last.Error() {
+			s.log.Warn("a shard has not joined yet", "error", err)
+			last = err
 		}
 	}
 }
@@ -144,10 +170,14 @@ func (s *Store) Cluster() *shard.Cluster { return s.cluster }
 // Health asks every server.
 func (s *Store) Health(ctx context.Context) []users.Check {
 	var checks []users.Check
-	for _, h := range s.cluster.Health(ctx) {
+	all := s.cluster.Health(ctx)
+	anybody := s.cluster.Router().Map() != nil && slices.ContainsFunc(all, func(h shard.HostHealth) bool { return h.Err == nil })
+	for _, h := range all {
 		checks = append(checks, users.Check{
 			Name: fmt.Sprintf("shard %s %s %s", h.Shard, h.Listed, h.Address), Err: h.Err,
-			Vital: h.Alone, Spare: h.Spare,
+			// The other shards answer what is theirs: a service that is taken away
+			// for one of them would take them away, too.
+			Vital: h.Alone && !anybody, Spare: h.Spare,
 		})
 	}
 	return checks

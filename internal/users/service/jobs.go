@@ -47,7 +47,7 @@ func (j *Jobs) mailer() (*jobs.Mailer, error) {
 }
 
 // openTables bounds the making of one shard's tables for jobs.
-const openTables = 10 * time.Second
+const openTables = 5 * time.Second
 
 // A jobsOf is the jobs of one store. A nil one is of a store without.
 type jobsOf struct {
@@ -61,6 +61,7 @@ type jobsOf struct {
 	worker *jobs.Worker // nil where others work
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
+	made   []bool // by source: its tables are there
 }
 
 // openJobs opens the queues of a spec's shards. It asks nobody anything yet.
@@ -119,26 +120,53 @@ func (o *jobsOf) openServer(sh Shard) error {
 // migrate makes the tables. Where a shard cannot be reached reads go on, as they
 // do without its primary.
 func (o *jobsOf) migrate(ctx context.Context) error {
+	if o.made == nil {
+		o.made = make([]bool, len(o.sources))
+	}
 	errs := make([]error, len(o.sources))
 	var wg sync.WaitGroup
 	for i, s := range o.sources {
+		if o.made[i] {
+			continue
+		}
 		wg.Go(func() {
 			bounded, cancel := context.WithTimeout(ctx, openTables)
 			defer cancel()
 			errs[i] = s.Migrate(bounded)
+			o.made[i] = errs[i] == nil
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
+// migrateLater makes the tables of shards that were away.
+func (o *jobsOf) migrateLater(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if o.migrate(ctx) == nil {
+			o.log.Info("the tables for jobs are there")
+			return
+		}
+	}
+}
+
 // start makes the tables and has this process do jobs, if it is to.
-func (o *jobsOf) start(ctx context.Context, spec Spec) {
+func (o *jobsOf) start(ctx context.Context) {
 	if o == nil {
 		return
 	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	o.stop = stop
 	if err := o.migrate(ctx); err != nil {
-		o.log.Warn("the tables for jobs could not be made; until a restart makes them, writes there fail", "error", err)
+		o.log.Warn("tables for jobs could not be made yet; until they are, writes there fail", "error", err)
+		o.ended.Go(func() { o.migrateLater(running) })
 	}
 	if o.spec.Workers == 0 {
 		return
@@ -148,8 +176,7 @@ func (o *jobsOf) start(ctx context.Context, spec Spec) {
 		o.log.Error("no jobs are done here", "error", err)
 		return
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	o.worker, o.stop = w, stop
+	o.worker = w
 	o.ended.Go(func() {
 		if err := w.Run(running); err != nil {
 			o.log.Error("no jobs are done here any more", "error", err)
@@ -286,7 +313,10 @@ func OpenJobs(ctx context.Context, spec Spec, log *slog.Logger) (*JobRoom, error
 // for, once the tables are there.
 func (r *JobRoom) Worker(ctx context.Context, queues []string, concurrency int) (*jobs.Worker, error) {
 	if err := r.own.migrate(ctx); err != nil {
-		r.own.log.Warn("the tables for jobs could not be made", "error", err)
+		r.own.log.Warn("tables for jobs could not be made yet", "error", err)
+		running, stop := context.WithCancel(context.WithoutCancel(ctx))
+		r.own.stop = stop
+		r.own.ended.Go(func() { r.own.migrateLater(running) })
 	}
 	return r.own.newWorker(queues, concurrency)
 }

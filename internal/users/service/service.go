@@ -137,7 +137,7 @@ func (a *Services) base(ctx context.Context, spec Spec) (*base, error) {
 		own.close()
 		return nil, err
 	}
-	own.start(ctx, spec)
+	own.start(ctx)
 	b := &base{key: key, store: store, jobs: own, level: cache.NewMemory(), sessions: session.NewMemory(0), refs: 1}
 	if b.made, err = a.makeSecret(spec); err != nil {
 		own.close()

@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"sync"
 	"time"
 
@@ -23,7 +22,7 @@ import (
 const (
 	secretBytes = 24
 	sessionKey  = "sluice:session:"
-	revokedKey  = "sluice:revoked:" // and the user: sessions up to that time have ended
+	roundKey    = "sluice:logins:" // and the user: what the sessions bear that are good
 )
 
 func newSecret() string {
@@ -42,6 +41,7 @@ func keyOf(secret string) string {
 type record struct {
 	User    string `json:"user"`
 	Created int64  `json:"created"` // unix microseconds
+	Round   string `json:"round,omitempty"`
 }
 
 func (r record) session(secret string, expires time.Time) users.Session {
@@ -72,8 +72,12 @@ func (r *Redis) failed(what string, err error) error {
 // Start begins a session.
 func (r *Redis) Start(ctx context.Context, userID string) (users.Session, error) {
 	now, secret := time.Now(), newSecret()
-	rec := record{userID, now.UnixMicro()}
-	text, err := json.Marshal(rec)
+	round, err := r.round(ctx, userID)
+	rec := record{userID, now.UnixMicro(), round}
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(rec)
+	}
 	if err == nil {
 		err = r.client.Set(ctx, sessionKey+keyOf(secret), text, r.ttl).Err()
 	}
@@ -81,6 +85,19 @@ func (r *Redis) Start(ctx context.Context, userID string) (users.Session, error)
 		return users.Session{}, r.failed("sessions cannot be kept now", err)
 	}
 	return rec.session(secret, now.Add(r.ttl)), nil
+}
+
+// round is what the user's sessions bear: the first of them makes it up, and it
+// lasts as long as any of them. A round that is lost, as Redis loses what it has no
+// room for, ends sessions; a note of what has been ended would bring them back.
+func (r *Redis) round(ctx context.Context, userID string) (string, error) {
+	pipe := r.client.Pipeline()
+	pipe.SetArgs(ctx, roundKey+userID, newSecret(), redis.SetArgs{Mode: "NX", TTL: r.ttl})
+	round := pipe.GetEx(ctx, roundKey+userID, r.ttl)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return "", err
+	}
+	return round.Result()
 }
 
 // Find returns a session and moves its end away.
@@ -94,17 +111,14 @@ func (r *Redis) Find(ctx context.Context, secret string) (users.Session, error) 
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &rec)
 	}
-	var until string
+	round := ""
 	if err == nil {
-		until, err = r.client.Get(ctx, revokedKey+rec.User).Result()
+		round, err = r.client.GetEx(ctx, roundKey+rec.User, r.ttl).Result()
 	}
-	switch {
-	case errors.Is(err, redis.Nil):
-		return rec.session(secret, now.Add(r.ttl)), nil
-	case err != nil:
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return users.Session{}, r.failed("nobody's session can be looked up now", err)
 	}
-	if at, err := strconv.ParseInt(until, 10, 64); err != nil || rec.Created <= at {
+	if round == "" || round != rec.Round {
 		return users.Session{}, users.ErrNoSession
 	}
 	return rec.session(secret, now.Add(r.ttl)), nil
@@ -124,7 +138,7 @@ func (r *Redis) End(ctx context.Context, secret string) error {
 
 // EndAll ends the sessions of a user that have begun until now.
 func (r *Redis) EndAll(ctx context.Context, userID string) error {
-	err := r.client.Set(ctx, revokedKey+userID, time.Now().UnixMicro(), 0).Err()
+	err := r.client.Del(ctx, roundKey+userID).Err()
 	if err != nil {
 		return r.failed("the user's sessions could not be ended", err)
 	}
@@ -167,7 +181,7 @@ func (m *Memory) Start(_ context.Context, userID string) (users.Session, error) 
 	if len(m.byKey) >= maxSessions {
 		return users.Session{}, &users.Unavailable{What: "there are too many sessions"}
 	}
-	k := &kept{record{userID, now.UnixMicro()}, now.Add(m.ttl)}
+	k := &kept{record{User: userID, Created: now.UnixMicro()}, now.Add(m.ttl)}
 	m.byKey[keyOf(secret)] = k
 	return k.session(secret, k.expires), nil
 }

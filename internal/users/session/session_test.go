@@ -65,6 +65,45 @@ func TestEndAll(t *testing.T) {
 	}
 }
 
+// TestRedisForgets: whatever Redis has lost of a user, nobody is let in for it, and
+// who logs in anew is.
+func TestRedisForgets(t *testing.T) {
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Address, MaxRetries: -1})
+	t.Cleanup(func() { client.Close() })
+	ctx := context.Background()
+	all := session.NewRedis(client, time.Hour, nil)
+	ended, err := all.Start(ctx, "u")
+	if err := errors.Join(err, all.EndAll(ctx, "u")); err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range []string{"", "sluice:logins:u", "sluice:session:*"} {
+		good, err := all.Start(ctx, "u")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := all.Find(ctx, good.Secret); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := all.Find(ctx, ended.Secret); !errors.Is(err, users.ErrNoSession) {
+			t.Errorf("what was ended goes on: %v", err)
+		}
+		if lost == "" {
+			continue
+		}
+		keys, err := client.Keys(ctx, lost).Result()
+		if err != nil || len(keys) == 0 {
+			t.Fatal(keys, err)
+		}
+		client.Del(ctx, keys...)
+		for _, s := range []users.Session{good, ended} {
+			if _, err := all.Find(ctx, s.Secret); !errors.Is(err, users.ErrNoSession) {
+				t.Errorf("without %s: %v", lost, err)
+			}
+		}
+	}
+}
+
 // TestRedisExpiry: Redis itself forgets sessions, later each time they are shown.
 func TestRedisExpiry(t *testing.T) {
 	server := redistest.Start(t)
@@ -76,7 +115,7 @@ func TestRedisExpiry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := client.Keys(ctx, "*").Result()
+	keys, err := client.Keys(ctx, "sluice:session:*").Result()
 	if err != nil || len(keys) != 1 || strings.Contains(keys[0], s.Secret) {
 		t.Fatalf("keys %v, %v", keys, err)
 	}

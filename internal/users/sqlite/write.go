@@ -53,53 +53,48 @@ type creation struct {
 }
 
 func (c *creation) run(ctx context.Context) error {
+	if err := c.replay(ctx); err != nil || c.replayed {
+		return err
+	}
 	if c.home == c.claim {
 		return c.home.transact(ctx, func(tx *sql.Tx) error {
-			if done, err := c.replay(tx); done || err != nil {
-				return err
-			}
 			if err := reserve(tx, c.norm, c.u.ID, true); err != nil {
 				return err
 			}
 			return c.insert(ctx, tx)
 		})
 	}
-	// A replay finds its address claimed, by itself: it is looked for before.
-	// The key is locked, so that nobody gets in between.
-	err := c.home.transact(ctx, func(tx *sql.Tx) error {
-		_, err := c.replay(tx)
-		return err
-	})
-	if err != nil || c.replayed {
-		return err
-	}
 	return c.s.withClaim(ctx, c.claim, c.norm, c.u.ID, func() error {
 		return c.home.transact(ctx, func(tx *sql.Tx) error { return c.insert(ctx, tx) })
 	})
 }
 
-// replay finds what a request with this key has come to before.
-func (c *creation) replay(tx *sql.Tx) (done bool, err error) {
+// replay finds what a request with this key has come to before. That may have been
+// for a user of any file. The key is locked, so that nobody gets in between.
+func (c *creation) replay(ctx context.Context) error {
 	if c.once.Key == "" {
-		return false, nil
+		return nil
 	}
-	var hash []byte
-	var text string
-	err = tx.QueryRow(`SELECT hash, user FROM once WHERE key = ?`, c.once.Key).Scan(&hash, &text)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return false, nil
-	case err != nil:
-		return false, err
-	case !bytes.Equal(hash, c.once.Hash[:]):
-		return false, users.ErrKeyReused
+	for _, f := range c.s.files {
+		var hash []byte
+		var text string
+		err := f.read.QueryRowContext(ctx, `SELECT hash, user FROM once WHERE key = ?`, c.once.Key).Scan(&hash, &text)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			continue
+		case err != nil:
+			return err
+		case !bytes.Equal(hash, c.once.Hash[:]):
+			return users.ErrKeyReused
+		}
+		var before users.User
+		if err := json.Unmarshal([]byte(text), &before); err != nil {
+			return err
+		}
+		c.u, c.replayed = before, true
+		return nil
 	}
-	var before users.User
-	if err := json.Unmarshal([]byte(text), &before); err != nil {
-		return false, err
-	}
-	c.u, c.replayed = before, true
-	return true, nil
+	return nil
 }
 
 func (c *creation) insert(ctx context.Context, tx *sql.Tx) error {

@@ -125,6 +125,40 @@ func (s *suite) idempotencyRace() {
 	}
 }
 
+// idempotencyAcross sends one key with requests for users of other addresses and
+// regions, which belong on other shards, at once and in turn: there is one user,
+// whoever asks gets that or ErrKeyReused, and each goes on getting the same.
+func (s *suite) idempotencyAcross() {
+	ask := func(i int) (users.User, bool, error) {
+		u := person(100 + i)
+		u.Region = []string{"eu-west", "us-east", "ap-south", ""}[i%4]
+		got, replayed, _, err := s.store.Create(s.ctx, u, once("one-key", u.Email), "")
+		return got, replayed, err
+	}
+	made := make([]users.User, 16)
+	atOnce(len(made), func(i int) {
+		u, _, err := ask(i)
+		if err == nil {
+			made[i] = u
+		} else if !errors.Is(err, users.ErrKeyReused) {
+			s.Error(err)
+		}
+	})
+	page, err := s.store.List(s.ctx, users.Query{Limit: 50}, users.Newest)
+	if err != nil || len(page.Users) != 1 {
+		s.Fatalf("%d users, %v", len(page.Users), err)
+	}
+	for i, u := range made {
+		again, replayed, err := ask(i)
+		switch {
+		case u.ID == "" && !errors.Is(err, users.ErrKeyReused):
+			s.Errorf("the request %d, which was refused: %v", i, err)
+		case u.ID != "" && (err != nil || !replayed || again.ID != u.ID || u.ID != page.Users[0].ID):
+			s.Errorf("the request that created %s: %s, replayed %v, %v", u.ID, again.ID, replayed, err)
+		}
+	}
+}
+
 func (s *suite) password() {
 	u := person(1)
 	u.PasswordHash = "$argon2id$one"

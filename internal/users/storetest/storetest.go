@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		{"EmailRace", (*suite).emailRace},
 		{"Idempotency", (*suite).idempotency},
 		{"IdempotencyRace", (*suite).idempotencyRace},
+		{"IdempotencyAcross", (*suite).idempotencyAcross},
 		{"Replace", (*suite).replace},
 		{"ReplaceEmail", (*suite).replaceEmail},
 		{"ReplaceRace", (*suite).replaceRace},
