@@ -59,8 +59,9 @@ type base interface {
 	migrate(ctx context.Context, up func(context.Context) error) error
 	// count adds to the counters what has not been counted before.
 	count(ctx context.Context, batch []increment) error
-	// prune forgets which of the jobs that are gone have been counted.
-	prune(ctx context.Context) error
+	// prune forgets which of the jobs that are gone have been counted: at most
+	// so many, and returns of how many.
+	prune(ctx context.Context, most int) (int, error)
 	counters(ctx context.Context, day string) ([]Counter, error)
 	depth(ctx context.Context) ([]depth, error)
 	// tune has a client work as suits the database.
