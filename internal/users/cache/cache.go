@@ -85,8 +85,12 @@ type Config struct {
 	LocalTTL time.Duration // of the level in the process, before Level; 0: none
 	MaxLag   time.Duration // of the store's replicas
 	Reads    int           // at the store at a time while Level is out of order
-	Metrics  *metrics.Set  // nil: none
-	Log      *slog.Logger
+	// Lost, where it is set, has a write made good later of which Level could not
+	// be told: until then nothing that is older than the version may be served
+	// that was there, which expires at that time by itself.
+	Lost    func(ctx context.Context, id string, version int64, until time.Time)
+	Metrics *metrics.Set // nil: none
+	Log     *slog.Logger
 }
 
 // A Store is a users.Store with a cache before it.
@@ -105,6 +109,9 @@ type Store struct {
 
 const maxWaiting = 4096
 
+// Grave is how long a tombstone stays, over replicas of that lag at most.
+func Grave(maxLag time.Duration) time.Duration { return max(minGrave, 2*maxLag+2*fillTime) }
+
 // New returns a cache before c.Store. It starts nothing.
 func New(c Config) *Store {
 	if c.Reads == 0 {
@@ -116,7 +123,7 @@ func New(c Config) *Store {
 	}
 	s.memory, _ = c.Level.(*Memory)
 	s.horizon = c.TTL + c.LocalTTL + fillTime
-	s.grave = max(minGrave, 2*c.MaxLag+2*fillTime)
+	s.grave = Grave(c.MaxLag)
 	s.results = newResults(c.Metrics)
 	return s
 }
@@ -365,6 +372,10 @@ func (s *Store) wrote(ctx context.Context, id string, version int64, u *users.Us
 	}
 	if err := s.cfg.Level.Tell(ctx, id, e); err != nil {
 		s.cfg.Log.Warn("an invalidation was lost; the cache is not read until it is made new", "user", id, "error", err)
+		// This process makes it new, unless it ends before it can.
+		if s.cfg.Lost != nil {
+			s.cfg.Lost(ctx, id, version, now.Add(s.horizon+s.grave))
+		}
 	}
 }
 
@@ -375,7 +386,14 @@ func (s *Store) doubt(ctx context.Context, id string, err error) {
 	if !errors.As(err, &down) || !down.Unknown || s.cfg.Mode == ModeTTL {
 		return
 	}
-	if e, _, err := s.cfg.Level.Find(context.WithoutCancel(ctx), id); err == nil && e != nil && e.User != nil {
+	ctx = context.WithoutCancel(ctx)
+	e, _, err := s.cfg.Level.Find(ctx, id)
+	if err != nil && s.cfg.Level.Tell(ctx, id, &Entry{Version: 1, Expires: time.Now().Add(s.grave)}) == nil {
+		// It was away for a moment. Otherwise the level has lost a write, and
+		// whatever it has is void.
+		e, _, err = s.cfg.Level.Find(ctx, id)
+	}
+	if err == nil && e != nil && e.User != nil {
 		s.wrote(ctx, id, e.Version+1, nil)
 	}
 }
