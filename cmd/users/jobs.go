@@ -89,6 +89,7 @@ func (p *program) show(address string, w *jobs.Worker) (stop func(), err error) 
 		out.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		jobs.WriteMetrics(out, w)
 		metrics.WriteProcessMetrics(out)
+		metrics.WriteFDMetrics(out)
 	})}
 	p.logger().Info("metrics", "address", ln.Addr().String())
 	ended := make(chan struct{})
