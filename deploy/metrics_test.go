@@ -31,6 +31,7 @@ backends:
   app:
     targets: ["http://ORIGIN"]
     breaker: {max_failures: 3}
+    concurrency: {max: 100, queue: 10}
     health: {active: {path: /health}, passive: {consecutive_failures: 2}}
   pair: {targets: ["http://ORIGIN", "http://OTHER"], hedge: {after: 1ms}}
   half: {targets: ["http://ORIGIN", "http://127.0.0.1:1"], health: {passive: {consecutive_failures: 1}}}

@@ -67,13 +67,18 @@ func (b *httpBackend) enter(x *Exchange, now time.Time) error {
 		x.lease.gate, err = b.gate.Acquire(limiter.Arrival{
 			At: now, Priority: x.route.spec.Priority, Deadline: earlier(x.deadline, b.end(x)), Done: x.Context().Done(),
 		})
+		left := errors.Is(err, limiter.ErrCanceled) && x.gone()
+		if !left {
+			err = saturated(err)
+			b.sheds.observe(time.Since(now), err)
+		}
 		switch {
-		case errors.Is(err, limiter.ErrCanceled) && x.gone():
+		case left:
 			return canceled()
 		case err != nil:
 			return &Problem{
 				Status: 503, Detail: "the backend has no place to spare", Type: "connection_limit_reached",
-				RetryAfter: b.gate.RetryAfter(), Err: saturated(err),
+				RetryAfter: b.gate.RetryAfter(), Err: err,
 			}
 		}
 	}
@@ -165,10 +170,15 @@ func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket, bega
 	}
 	x.lease.member, x.lease.took = t.member, 0
 	t.member.Begin()
+	judged := false
+	defer func() {
+		if !judged { // the client has left, or there was a panic
+			ticket.Done(health.Canceled, time.Now())
+		}
+	}()
 	for fresh := false; ; fresh = true {
 		b.prepare(x, t)
 		if x.gone() {
-			ticket.Done(health.Canceled, time.Now())
 			return canceled()
 		}
 		x.attempts++
@@ -184,6 +194,7 @@ func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket, bega
 			began = now
 			continue
 		}
+		judged = true
 		if x.requestIn.over {
 			return errBodyTooLarge
 		}

@@ -277,6 +277,30 @@ func TestBreakerOfOneTarget(t *testing.T) {
 	idle(t, p)
 }
 
+// A panic in an attempt gives the place in a half-open breaker back: the next
+// request is let through at once.
+func TestBreakerAfterPanic(t *testing.T) {
+	sick := newCounted(t, "sick", 500)
+	h := to(sick.url)
+	h.Breaker, h.Health = breaker(1, 500*time.Millisecond), unwatched()
+	addr, p := run(t, h)
+	attend(t, p)
+	ask(t, addr, plainGet)
+	sick.status.Store(200)
+	one := p.gen.Load().backends["up"].Backend.(*httpBackend).pool.Load().targets[0]
+	stats := one.stats
+	one.stats = nil // the first use of it is a panic, once the answer is there
+	eventually(t, "a panic", func() bool { return status(ask(t, addr, plainGet)) == 500 })
+	one.stats = stats
+	if got := ask(t, addr, plainGet); status(got) != 200 {
+		t.Errorf("after a panic got\n%s", got)
+	}
+	if s := p.gen.Load().Backends()[0]; s.Breaker != "closed" || s.Targets[0].Breaker != "closed" {
+		t.Errorf("breakers are %s and %s", s.Breaker, s.Targets[0].Breaker)
+	}
+	idle(t, p)
+}
+
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !f(); {

@@ -141,6 +141,11 @@ func (p *Proxy) writeTargets(w io.Writer) {
 			continue
 		}
 		writeBreaker(w, name, "", h.circuit)
+		if h.gate != nil {
+			metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_concurrency_limit{backend=%q}", name), uint64(h.gate.Limit()))
+			metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_requests_admitted{backend=%q}", name), uint64(h.gate.InFlight()))
+			metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_requests_queued{backend=%q}", name), uint64(h.gate.Waiting()))
+		}
 		for _, t := range h.pool.Load().targets {
 			available := uint64(0)
 			if t.member.Available() {

@@ -283,6 +283,14 @@ func TestConcurrency(t *testing.T) {
 	if n := b.gate.InFlight(); n != 0 {
 		t.Errorf("%d places are lost", n)
 	}
+	for reason, want := range map[string]string{"full": "1", "displaced": "1", "queue_timeout": "11", "adaptive": "0"} {
+		if got := count(p, fmt.Sprintf(`sluice_shed_total{backend="up",reason=%q}`, reason)); got != want {
+			t.Errorf("%s were shed for %s, want %s", got, reason, want)
+		}
+	}
+	if got := count(p, `sluice_queue_seconds_count{backend="up"}`); got != "13" {
+		t.Errorf("%s have waited", got) // those that were displaced and too late, and one that was not
+	}
 }
 
 // A client that leaves while it waits leaves the queue, too.

@@ -31,6 +31,7 @@ type httpBackend struct {
 	budget  *limiter.Budget
 	gate    *limiter.Gate // nil: no bound
 	regate  func()        // puts the gate's bounds in force
+	sheds   *gateStats    // nil as gate is
 	sticky  *routing.Sticky
 
 	change sync.Mutex // of pool, once the generation is served
@@ -140,6 +141,7 @@ func (b *httpBackend) Serve(x *Exchange) error {
 		b.answer(x)
 		return nil
 	}
+	b.setup.stats.crowded(b.name, err)
 	if !fallsBack(err) {
 		return err
 	}
@@ -159,13 +161,13 @@ func (b *httpBackend) serve(x *Exchange) error {
 			return noTarget(b.circuit.RetryIn(now))
 		}
 	}
+	outcome := health.Canceled // where there is a panic
+	defer func() { ticket.Done(outcome, time.Now()) }()
 	err := b.enter(x, now)
 	if err == nil {
 		err = b.forward(x)
 	}
-	if b.circuit != nil {
-		ticket.Done(verdict(x, err), time.Now())
-	}
+	outcome = verdict(x, err)
 	return err
 }
 

@@ -32,6 +32,9 @@ func (b *httpBackend) parts(now time.Time) (faults []error) {
 	add("retry.budget", err)
 	b.gate, b.regate, err = b.lasting.gateOf(b.spec.Concurrency, now)
 	add("concurrency", err)
+	if b.gate != nil {
+		b.sheds = b.setup.stats.gate(b.name, b.spec.Concurrency.Adaptive)
+	}
 	if a := b.spec.Health.Active; a != nil {
 		tls, err := b.tlsOf("").Config("")
 		add("transport", err)
@@ -136,13 +139,13 @@ func (b *httpBackend) begin(now time.Time) {
 // act makes p's targets those that are told available or not, and forgets all
 // others. With change held.
 func (b *httpBackend) act(p *pool, now time.Time) {
-	var names []string
+	var members []*routing.Member
 	for _, t := range p.targets {
-		names = append(names, t.spec.URL)
+		members = append(members, t.member)
 		t.acts.Store(true)
 		t.refresh(now)
 	}
-	b.lasting.members.Retain(names)
+	b.lasting.members.Retain(members)
 }
 
 // run looks after the targets until ctx ends.

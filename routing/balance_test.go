@@ -449,12 +449,18 @@ func TestMembersOutliveBalancers(t *testing.T) {
 	if g.Of("a", epoch) != a || a.SetAvailable(false, epoch) || !a.SetDraining(true) || a.SetDraining(true) {
 		t.Error("a member forgets")
 	}
-	g.Retain([]string{"a"})
+	g.Retain([]*Member{a})
 	if g.Of("b", epoch) != b {
 		t.Error("one with an exchange under way is forgotten")
 	}
 	b.Abandon()
-	g.Retain([]string{"a"})
+	g.Retain([]*Member{a})
+	c := g.Of("c", epoch) // of a generation that is being built
+	g.Retain([]*Member{a})
+	g.Retain([]*Member{a, c}) // which is served now
+	if g.Of("c", epoch) != c {
+		t.Error("what was made before others were forgotten is unknown")
+	}
 	if g.Of("b", epoch) == b || g.Of("a", epoch) != a {
 		t.Error("the wrong members are kept")
 	}

@@ -46,19 +46,23 @@ func (g *Members) Of(name string, now time.Time) *Member {
 	return m
 }
 
-// Retain forgets the members that names does not list, except those that have
-// exchanges under way, which a later call forgets.
-func (g *Members) Retain(names []string) {
-	keep := make(map[string]bool, len(names))
-	for _, name := range names {
-		keep[name] = true
+// Retain forgets the members that list has not, except those that have exchanges
+// under way, which a later call forgets. What the list has is known again where it
+// was forgotten: somebody else may have called this between its Of and now.
+func (g *Members) Retain(list []*Member) {
+	keep := make(map[*Member]bool, len(list))
+	for _, m := range list {
+		keep[m] = true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for name, m := range g.byName {
-		if !keep[name] && m.load.Load() == 0 {
+		if !keep[m] && m.load.Load() == 0 {
 			delete(g.byName, name)
 		}
+	}
+	for m := range keep {
+		g.byName[m.name] = m
 	}
 	g.epoch.Add(1)
 }

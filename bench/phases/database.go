@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -26,20 +27,22 @@ func (r *Running) database(p *Process) (*exec.Cmd, error) {
 	var err error
 	switch {
 	case p.Of != "": // by then the primary has begun
-		out, failed := in.postgres("pg_basebackup", "-D", in.empty(p.Dir), "-X", "stream", "--checkpoint=fast", "--no-sync",
+		out, failed := in.Command("pg_basebackup", "-D", in.empty(p.Dir), "-X", "stream", "--checkpoint=fast", "--no-sync",
 			"-d", r.Process(p.Of).URL("postgres")).CombinedOutput()
 		if failed != nil {
 			err = fmt.Errorf("pg_basebackup: %w\n%s", failed, out)
 		}
 	case from != "":
-		err = in.copyTree(from, p.Dir)
+		err = in.CopyTree(from, p.Dir)
 	default:
-		err = in.initdb(in.empty(p.Dir))
+		err = in.InitDB(in.empty(p.Dir), "users")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return in.postgres("postgres", "-D", p.Dir), r.configure(p)
+	cmd := in.Command("postgres", "-D", p.Dir)
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT // which ends its children as well
+	return cmd, r.configure(p)
 }
 
 // configure writes what is to be otherwise than PostgreSQL's defaults, the same
@@ -76,7 +79,7 @@ func (r *Running) write(p *Process, name, text string) error {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return err
 	}
-	return r.opts.Install.own(path)
+	return r.opts.Install.Own(path)
 }
 
 // createDatabase makes the database users where there is none yet; a primary

@@ -84,6 +84,7 @@ func TestE2EMaxConnections(t *testing.T) {
 	for range 3 {
 		wantTurnedAway(t, connect(t, c.addresses[0]))
 	}
+	check(t, hasMetric(c, `sluice_connections_refused_total{listener="127.0.0.1:0",reason="max_connections"} 3`))
 	for _, k := range there {
 		k.want("/who", 200)
 	}
@@ -104,6 +105,7 @@ func TestE2EMaxConnectionsPerIP(t *testing.T) {
 	one.want("/who", 200)
 	two.want("/who", 200)
 	wantTurnedAway(t, from(t, c, "127.0.0.2"))
+	check(t, hasMetric(c, `sluice_connections_refused_total{listener="127.0.0.1:0",reason="max_connections_per_ip"} 1`))
 	other := keep(t, from(t, c, "127.0.0.3"))
 	other.want("/who", 200)
 	one.want("/who", 200)
@@ -140,6 +142,7 @@ func TestE2ETransportMaxConnections(t *testing.T) {
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Proxy-Status") != "sluice; error=connection_limit_reached" {
 		t.Errorf("%s, %v", resp.Status, resp.Header)
 	}
+	check(t, hasMetric(c, `sluice_shed_total{backend="a",reason="max_connections"} 4`))
 	o.events.happen("go")
 	check(t, errors.Join(<-done, <-done))
 	check(t, waitFor(func() error { return hasMetric(c, "http_requests_in_flight 0") }))

@@ -41,6 +41,12 @@ func TestE2EDescriptorsUsedUp(t *testing.T) {
 		idle = append(idle, connect(t, c.addresses[0]))
 	}
 	check(t, c.log.until(patience, func(log string, _ error) bool { return strings.Contains(log, "descriptors run short") }))
+	if gauge(t, c, `sluice_connections_refused_total{listener="127.0.0.1:0",reason="descriptors"}`) < 1 {
+		t.Error("nobody is counted who was turned away")
+	}
+	if open, most := gauge(t, c, "process_open_fds"), gauge(t, c, "process_max_fds"); most != 64 || open < 50 || open > most {
+		t.Errorf("%v of %v descriptors are open", open, most)
+	}
 	// Some were turned away, and some may have made room. With nobody else coming
 	// the others stay.
 	kept, reader := firstServed(t, idle)
@@ -99,6 +105,22 @@ func TestE2EDescriptorsUsedUp(t *testing.T) {
 	check(t, waitFor(func() error { return whoIs(c) }))
 	t.Logf("another client was served %v after they had gone", time.Since(started).Round(time.Millisecond))
 	check(t, c.stop())
+}
+
+// gauge is the value of a metric.
+func gauge(t *testing.T, c *child, name string) float64 {
+	t.Helper()
+	_, text, err := adminGet(c, "/metrics")
+	check(t, err)
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			check(t, err)
+			return v
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
 }
 
 // firstServed returns the first of conns that is served.

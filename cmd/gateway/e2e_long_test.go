@@ -20,12 +20,12 @@ const bigBody = 2 << 30
 const growthReloads = 500
 
 // A client that does not read its response is reset when it has taken nothing
-// for a minute, which cannot be configured, and the backend is rid of it; one
-// that reads slowly is not.
+// for server.write_timeout, and the backend is rid of it; one that reads slowly
+// is not.
 func TestE2EWriteStall(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	c, _ := startChild(t, toOrigin(o, "a"), "")
+	c, _ := startChild(t, slowConfig(o, "write_timeout: 5s"), "")
 	get := func() net.Conn {
 		conn := connect(t, c.addresses[0])
 		check(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))

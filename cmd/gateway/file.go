@@ -39,6 +39,7 @@ type Server struct {
 	MaxBodyBytes        int64         `yaml:"max_body_bytes" unit:"size" min:"0" default:"64MiB" doc:"of a request's body, where its route says nothing; 413 beyond; 0: unbounded"`
 	HeaderTimeout       time.Duration `yaml:"header_timeout" min:"100ms" default:"10s" doc:"from a request's first byte to the end of its head"`
 	IdleTimeout         time.Duration `yaml:"idle_timeout" min:"100ms" default:"75s" doc:"of a connection between two requests"`
+	WriteTimeout        time.Duration `yaml:"write_timeout" min:"100ms" default:"60s" doc:"without the client reading anything of a response that waits for it; its connection is reset"`
 	MinBodyRate         int64         `yaml:"min_body_rate" unit:"byterate" min:"0" default:"240B/s" doc:"slower request bodies are cut off; 0: none"`
 	MaxConnections      int           `yaml:"max_connections" min:"1" default:"100000" doc:"open at once, a listener"`
 	MaxConnectionsPerIP int           `yaml:"max_connections_per_ip" min:"0" default:"0" doc:"open at once from one IPv4 address or IPv6 /64; 0: unbounded"`
@@ -74,6 +75,7 @@ func defaults() *File {
 			MaxBodyBytes:   64 << 20,
 			HeaderTimeout:  10 * time.Second,
 			IdleTimeout:    75 * time.Second,
+			WriteTimeout:   time.Minute,
 			MinBodyRate:    240,
 			MaxConnections: 100_000,
 		},

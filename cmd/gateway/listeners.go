@@ -177,6 +177,9 @@ func (g *gateway) writeConnections(w io.Writer) {
 		write("active", s.Active)
 		write("upgraded", s.Raw)
 		write("closing", s.Closing)
+		for i, n := range l.server.Refused() {
+			metrics.WriteCounterUint64(w, fmt.Sprintf("sluice_connections_refused_total{listener=%q,reason=%q}", l.address, listen.Refusals[i]), uint64(n))
+		}
 		l.writeTLS(w, time.Now())
 		metrics.WriteGaugeUint64(w, fmt.Sprintf("sluice_http2_connections{listener=%q}", l.address), uint64(s.HTTP2))
 		for i, n := range l.server.Abuses() {
@@ -193,6 +196,7 @@ func limits(next *setup, i int) listen.Config {
 		MaxHeaderBytes:      s.MaxHeaderBytes,
 		HeaderTimeout:       s.HeaderTimeout,
 		IdleTimeout:         s.IdleTimeout,
+		WriteStall:          s.WriteTimeout,
 		MinBodyRate:         s.MinBodyRate,
 		MaxConnections:      s.MaxConnections,
 		MaxConnectionsPerIP: s.MaxConnectionsPerIP,

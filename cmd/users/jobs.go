@@ -35,7 +35,7 @@ func (p *program) worker(ctx context.Context, args []string) error {
 	if *concurrency < 1 {
 		return usageError(fmt.Sprintf("worker: -concurrency is at least 1, not %d", *concurrency))
 	}
-	return p.withJobs(ctx, *l.config, func(room *service.JobRoom) error {
+	return p.withJobs(ctx, *l.config, true, func(room *service.JobRoom) error {
 		w, err := room.Worker(ctx, list, *concurrency)
 		if err != nil {
 			return err
@@ -50,12 +50,21 @@ func (p *program) worker(ctx context.Context, args []string) error {
 	})
 }
 
-func (p *program) withJobs(ctx context.Context, path string, do func(*service.JobRoom) error) error {
+// withJobs does something with the jobs of a file; caching, with its Redis as well.
+func (p *program) withJobs(ctx context.Context, path string, caching bool, do func(*service.JobRoom) error) error {
 	f, err := p.load(path)
 	if err != nil {
 		return err
 	}
-	room, err := service.OpenJobs(ctx, f.Users, p.logger())
+	if !caching {
+		f.Redis = nil
+	}
+	client, done, err := f.link()
+	if err != nil {
+		return err
+	}
+	defer done()
+	room, err := service.OpenJobs(ctx, f.Users, client, p.logger())
 	if err != nil {
 		return err
 	}
@@ -80,6 +89,7 @@ func (p *program) show(address string, w *jobs.Worker) (stop func(), err error) 
 		out.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		jobs.WriteMetrics(out, w)
 		metrics.WriteProcessMetrics(out)
+		metrics.WriteFDMetrics(out)
 	})}
 	p.logger().Info("metrics", "address", ln.Addr().String())
 	ended := make(chan struct{})
@@ -114,7 +124,7 @@ func (p *program) listJobs(ctx context.Context, args []string) error {
 	if err := none(l, args); err != nil {
 		return err
 	}
-	return p.withJobs(ctx, *l.config, func(room *service.JobRoom) error {
+	return p.withJobs(ctx, *l.config, false, func(room *service.JobRoom) error {
 		w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "shard\tid\tkind\tattempts\tdied\terror")
 		boxes := room.Boxes()
@@ -140,7 +150,7 @@ func (p *program) requeueJobs(ctx context.Context, args []string) error {
 	if len(rest) < 2 {
 		return usageError("jobs requeue needs SHARD and the ids of jobs, or all")
 	}
-	return p.withJobs(ctx, *l.config, func(room *service.JobRoom) error {
+	return p.withJobs(ctx, *l.config, false, func(room *service.JobRoom) error {
 		box := room.Boxes()[rest[0]]
 		if box == nil {
 			return fmt.Errorf("there is no shard %q", rest[0])

@@ -1,16 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sluice-edge/sluice/internal/pgtest"
+	"github.com/sluice-edge/sluice/internal/redistest"
 	"github.com/sluice-edge/sluice/internal/smtptest"
 )
 
@@ -178,6 +185,104 @@ func TestJobsApart(t *testing.T) {
 	}
 }
 
+// request sends one request, and returns the answer's body where it has the
+// status that is wanted.
+func request(t *testing.T, method, url, kind string, body []byte, status int) string {
+	t.Helper()
+	req, err := http.NewRequest(method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", kind)
+	client := http.Client{Timeout: patience}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status {
+		t.Fatalf("%s %s: %s, want %d: %s %v", method, url, resp.Status, status, text, err)
+	}
+	return string(text)
+}
+
+// entry is the version and the kind of what is cached of a user.
+func entry(server *redistest.Server, id string) string {
+	return server.Do("EVAL", "return {ok = string.sub(redis.call('GET', KEYS[1]) or '', 1, 3)}", "1", "sluice:u:"+id)
+}
+
+// TestLostInvalidation has Redis fail under a write, and the service end before
+// Redis is back with what it had: nobody is left who knows that the entry is old
+// but a job, which somebody else does.
+func TestLostInvalidation(t *testing.T) {
+	for name, worker := range map[string]string{"worker": "worker", "run": "run"} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+			database := pgtest.Start(t, pgtest.Options{}).Primary
+			file := func(workers int) string {
+				return write(t, fmt.Sprintf(`
+redis: {addresses: [%q]}
+users:
+  listen: "127.0.0.1:0"
+  mode: postgres
+  shards: [{name: s1, primary: %q}]
+  cache: {local_ttl: 0s}
+  jobs: {workers: %d}
+`, server.Address, database.URL("postgres"), workers))
+			}
+			log, stop := background(t, "run", "-config", file(0))
+			base := "http://" + log.await(t, "serving")["address"].(string)
+			signUp(t, base, "ada@example.com")
+			list := request(t, "GET", base+"/api/users", "", nil, 200)
+			id := regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(list)[1]
+			until(t, "the user is cached", func() bool {
+				request(t, "GET", base+"/api/users/"+id, "", nil, 200)
+				return entry(server, id) == "+1 u"
+			})
+			server.Kill()
+			request(t, "PATCH", base+"/api/users/"+id, "application/merge-patch+json", []byte(`{"name":"Grace"}`), 200)
+			stop()
+			server.RestartWithData()
+			if got := entry(server, id); got != "+1 u" {
+				t.Fatalf("redis has %q", got)
+			}
+			args := []string{worker, "-config", file(2)}
+			if worker == "worker" {
+				args = append(args, "-queues", "cache")
+			}
+			background(t, args...)
+			until(t, "what is old has gone", func() bool { return entry(server, id) == "+2 t" })
+		})
+	}
+}
+
+// TestAvatarWorker has an image uploaded to a service that makes none, and made by
+// a worker.
+func TestAvatarWorker(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "avatars")
+	path := write(t, fmt.Sprintf("users: {listen: \"127.0.0.1:0\", data_dir: %q, jobs: {workers: 0, avatars: %q}}\n", t.TempDir(), dir))
+	log, _ := background(t, "run", "-config", path)
+	base := "http://" + log.await(t, "serving")["address"].(string)
+	signUp(t, base, "ada@example.com")
+	list := request(t, "GET", base+"/api/users", "", nil, 200)
+	id := regexp.MustCompile(`"id":"([^"]+)"`).FindStringSubmatch(list)[1]
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, image.NewGray(image.Rect(0, 0, 100, 50))); err != nil {
+		t.Fatal(err)
+	}
+	request(t, "PUT", base+"/api/users/"+id+"/avatar", "image/png", picture.Bytes(), 202)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the service has a folder that is the workers': %v", err)
+	}
+	background(t, "worker", "-config", path, "-queues", "images")
+	until(t, "the images are there", func() bool {
+		_, small := os.Stat(filepath.Join(dir, id, "64.jpg"))
+		_, large := os.Stat(filepath.Join(dir, id, "256.jpg"))
+		return small == nil && large == nil
+	})
+}
+
 func TestJobsUsage(t *testing.T) {
 	path := write(t, "users: {data_dir: "+t.TempDir()+", jobs: {}}\n")
 	none := write(t, "users: {data_dir: "+t.TempDir()+"}\n")
@@ -186,6 +291,8 @@ func TestJobsUsage(t *testing.T) {
 		{"worker -config " + path + " -concurrency 0", "-concurrency is at least 1"},
 		{"worker -config " + path + " -queues mails", `there is no queue "mails"`},
 		{"worker -config " + path + " -queues mail", "nothing is configured that does welcome_email"},
+		{"worker -config " + path + " -queues images", "nothing is configured that does avatar"},
+		{"worker -config " + path + " -queues cache", "nothing is configured that does cache_fix"},
 		{"worker -config " + none, "has no users.jobs"},
 		{"worker -config " + bad, "users.jobs.smtp: "},
 		{"jobs", "list or requeue is missing"},

@@ -93,6 +93,7 @@ func handler(s *service.Service, set *metrics.Set) fasthttp.RequestHandler {
 			ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
 			set.WritePrometheus(ctx)
 			metrics.WriteProcessMetrics(ctx)
+			metrics.WriteFDMetrics(ctx)
 			return
 		}
 		s.Handle(ctx)

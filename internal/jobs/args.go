@@ -24,11 +24,14 @@ type WelcomeEmail struct {
 	Name  string `json:"name"` // may be empty
 }
 
-// Avatar makes the small images of a user out of the one that it sent.
+// Avatar makes the small images of a user out of the one that it sent, or removes
+// them. The image is kept among the arguments: it is there once the write is, and
+// goes with the job.
 type Avatar struct {
 	User    string `json:"user"`
-	Version int64  `json:"version"` // of the user; an older one never replaces a newer
-	Image   []byte `json:"image"`   // JPEG, PNG, GIF or WebP
+	Version int64  `json:"version"`         // of the user; an older one never replaces a newer
+	Image   []byte `json:"image,omitempty"` // JPEG, PNG, GIF or WebP
+	Gone    bool   `json:"gone,omitempty"`  // instead of an image
 }
 
 // Analytics adds one to a counter.
@@ -42,6 +45,8 @@ type Analytics struct {
 type CacheFix struct {
 	User    string `json:"user"`
 	Version int64  `json:"version"` // nothing older may be served afterwards
+	// Until is when whatever is older has expired by itself; zero: never.
+	Until time.Time `json:"until,omitzero"`
 }
 
 func (WelcomeEmail) Kind() string { return "welcome_email" }
@@ -71,14 +76,14 @@ func (a Avatar) Check() error {
 	if a.Version < 0 {
 		c.fault("version", "is negative")
 	}
-	switch n := len(a.Image); {
-	case n == 0:
-		c.fault("image", "is empty")
-	case n > MaxImageBytes:
-		c.fault("image", fmt.Sprintf("has %d bytes, more than %d", n, MaxImageBytes))
-	}
-	if c.err == nil {
-		c.image("image", a.Image)
+	switch {
+	case a.Gone && len(a.Image) > 0:
+		c.fault("image", "comes with word that it is gone")
+	case a.Gone || c.err != nil:
+	default:
+		if err := CheckImage(a.Image); err != nil {
+			c.fault("image", err.Error())
+		}
 	}
 	return c.err
 }
@@ -88,7 +93,8 @@ var eventName = regexp.MustCompile(`^[a-z][a-z0-9_.]{0,39}$`)
 func (a Analytics) Check() error {
 	c := checker{kind: a.Kind()}
 	c.text("region", a.Region, 64)
-	if day, err := time.Parse(time.DateOnly, a.Day); err != nil || day.Format(time.DateOnly) != a.Day {
+	// PostgreSQL knows no year 0, and says so of the whole batch.
+	if day, err := time.Parse(time.DateOnly, a.Day); err != nil || day.Format(time.DateOnly) != a.Day || day.Year() < 1 {
 		c.fault("day", "is no date like 2026-11-24")
 	}
 	if !eventName.MatchString(a.Event) {

@@ -80,9 +80,7 @@ func must(t testing.TB, err error) {
 
 func openPostgres(t testing.TB, url string) *store {
 	t.Helper()
-	pool, err := pgxpool.New(ctx, url)
-	must(t, err)
-	t.Cleanup(pool.Close)
+	pool := openPool(t, url)
 	q, err := NewPostgres(pool, Config{Shard: "s1"})
 	must(t, err)
 	must(t, q.Migrate(ctx))
@@ -99,6 +97,14 @@ func openPostgres(t testing.TB, url string) *store {
 	})
 	s.env = "postgres " + url
 	return s
+}
+
+func openPool(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(ctx, url)
+	must(t, err)
+	t.Cleanup(pool.Close)
+	return pool
 }
 
 func openSQLite(t testing.TB, path string) *store {

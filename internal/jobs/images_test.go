@@ -239,7 +239,7 @@ func FuzzImage(f *testing.F) {
 		if a.Check() != nil {
 			return
 		}
-		if img, err := decode(data); err == nil {
+		if img, err := decode(ctx, data); err == nil {
 			if b := img.Bounds(); b.Dx()*b.Dy() > MaxImagePixels {
 				t.Fatalf("%v is more than the head said", b)
 			}

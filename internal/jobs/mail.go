@@ -80,7 +80,14 @@ func (m *Mailer) send(ctx context.Context, msg *mail.Msg) error {
 	if err != nil {
 		return err
 	}
-	err = client.DialAndSendWithContext(ctx, msg)
+	conn, err := client.DialToSMTPClientWithContext(ctx)
+	if err != nil {
+		return err
+	}
+	err = client.SendWithSMTPClient(conn, msg)
+	// Once the server has taken the e-mail, a farewell that fails must not have it
+	// sent again.
+	_ = client.CloseWithSMTPClient(conn)
 	var refused *mail.SendError
 	if errors.As(err, &refused) && refused.Reason == mail.ErrSMTPRcptTo && !refused.IsTemp() {
 		return Permanent(err) // there is no such recipient

@@ -61,7 +61,10 @@ func (m *meter) saw(shard int, list []depth) {
 
 const (
 	lookEvery  = 5 * time.Second
+	lookTime   = 30 * time.Second // a long queue takes a while to count
 	pruneEvery = time.Hour
+	pruneTime  = time.Minute
+	pruneBatch = 10_000 // keys in one statement, so that each of them ends
 )
 
 // look counts a shard's jobs every few seconds, and forgets every hour what
@@ -70,21 +73,36 @@ func (w *Worker) look(ctx context.Context, i int, shard Source) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for pruned := time.Now(); ; {
-		bounded, cancel := context.WithTimeout(ctx, lookEvery)
+		bounded, cancel := context.WithTimeout(ctx, lookTime)
 		list, err := shard.storage().depth(bounded)
+		cancel()
+		if err == nil { // what cannot be counted is not none: it stays as it was
+			w.meter.saw(i, list)
+		}
 		if err == nil && time.Since(pruned) > pruneEvery {
 			pruned = time.Now()
-			err = shard.storage().prune(bounded)
+			err = prune(ctx, shard.storage())
 		}
-		cancel()
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Log.Warn("the jobs of a shard cannot be looked at", "shard", shard.name(), "error", err)
 		}
-		w.meter.saw(i, list)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// prune forgets, a little at a time, which of the jobs that are gone have been
+// counted.
+func prune(ctx context.Context, b base) error {
+	ctx, cancel := context.WithTimeout(ctx, pruneTime)
+	defer cancel()
+	for {
+		n, err := b.prune(ctx, pruneBatch)
+		if err != nil || n < pruneBatch {
+			return err
 		}
 	}
 }

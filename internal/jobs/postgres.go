@@ -85,9 +85,10 @@ ON CONFLICT (day, region, event) DO UPDATE SET n = c.n + excluded.n`), keys, ids
 	return err
 }
 
-func (p *postgres) prune(ctx context.Context) error {
-	_, err := p.pool.Exec(ctx, p.sql(`DELETE FROM $S.counted c WHERE NOT EXISTS (SELECT FROM $S.river_job j WHERE j.id = c.job_id)`))
-	return err
+func (p *postgres) prune(ctx context.Context, most int) (int, error) {
+	tag, err := p.pool.Exec(ctx, p.sql(`DELETE FROM $S.counted WHERE key IN (
+	SELECT key FROM $S.counted c WHERE NOT EXISTS (SELECT FROM $S.river_job j WHERE j.id = c.job_id) LIMIT $1)`), most)
+	return int(tag.RowsAffected()), err
 }
 
 func (p *postgres) counters(ctx context.Context, day string) ([]Counter, error) {

@@ -59,8 +59,9 @@ type base interface {
 	migrate(ctx context.Context, up func(context.Context) error) error
 	// count adds to the counters what has not been counted before.
 	count(ctx context.Context, batch []increment) error
-	// prune forgets which of the jobs that are gone have been counted.
-	prune(ctx context.Context) error
+	// prune forgets which of the jobs that are gone have been counted: at most
+	// so many, and returns of how many.
+	prune(ctx context.Context, most int) (int, error)
 	counters(ctx context.Context, day string) ([]Counter, error)
 	depth(ctx context.Context) ([]depth, error)
 	// tune has a client work as suits the database.
@@ -79,6 +80,34 @@ func newQueue[Tx any](cfg Config, schema string, driver riverdriver.Driver[Tx], 
 // are wrong are refused with an *ArgsError or *UnknownError before anything is
 // written. It returns the jobs' ids.
 func (q *Queue[Tx]) Enqueue(ctx context.Context, tx Tx, orders ...Order) ([]int64, error) {
+	params, err := paramsOf(orders)
+	if err != nil || len(params) == 0 {
+		return nil, err
+	}
+	rows, err := q.client.InsertManyTx(ctx, tx, params)
+	if err != nil {
+		return nil, fmt.Errorf("enqueuing on shard %s: %w", q.cfg.Shard, err)
+	}
+	ids := make([]int64, len(rows))
+	for i, row := range rows {
+		ids[i] = row.Job.ID
+	}
+	return ids, nil
+}
+
+// Add is Enqueue in a transaction of its own, for what comes of no write.
+func (q *Queue[Tx]) Add(ctx context.Context, orders ...Order) error {
+	params, err := paramsOf(orders)
+	if err != nil || len(params) == 0 {
+		return err
+	}
+	if _, err := q.client.InsertMany(ctx, params); err != nil {
+		return fmt.Errorf("enqueuing on shard %s: %w", q.cfg.Shard, err)
+	}
+	return nil
+}
+
+func paramsOf(orders []Order) ([]river.InsertManyParams, error) {
 	params := make([]river.InsertManyParams, len(orders))
 	for i, o := range orders {
 		if o.Args == nil {
@@ -102,18 +131,7 @@ func (q *Queue[Tx]) Enqueue(ctx context.Context, tx Tx, orders ...Order) ([]int6
 			Queue: queue, ScheduledAt: o.After, MaxAttempts: MaxAttempts, Metadata: metadata,
 		}}
 	}
-	if len(params) == 0 {
-		return nil, nil
-	}
-	rows, err := q.client.InsertManyTx(ctx, tx, params)
-	if err != nil {
-		return nil, fmt.Errorf("enqueuing on shard %s: %w", q.cfg.Shard, err)
-	}
-	ids := make([]int64, len(rows))
-	for i, row := range rows {
-		ids[i] = row.Job.ID
-	}
-	return ids, nil
+	return params, nil
 }
 
 // Counters are the sums of Analytics jobs of one day, sorted by region and

@@ -73,9 +73,14 @@ ON CONFLICT (day, region, event) DO UPDATE SET n = n + 1`, inc.args.Day, inc.arg
 	return tx.Commit()
 }
 
-func (s *sqlite) prune(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, "DELETE FROM jobs_counted WHERE job_id NOT IN (SELECT id FROM river_job)")
-	return err
+func (s *sqlite) prune(ctx context.Context, most int) (int, error) {
+	res, err := s.db.ExecContext(ctx, `DELETE FROM jobs_counted WHERE key IN (
+	SELECT key FROM jobs_counted c WHERE NOT EXISTS (SELECT 1 FROM river_job j WHERE j.id = c.job_id) LIMIT ?)`, most)
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	return int(n), err
 }
 
 func (s *sqlite) counters(ctx context.Context, day string) ([]Counter, error) {

@@ -150,9 +150,12 @@ func (w *Worker) Run(ctx context.Context) error {
 // serve runs one shard's service, from when the shard can be reached.
 func (w *Worker) serve(ctx context.Context, shard Source, s service) {
 	for attempt := 1; ; attempt++ {
-		err := s.Start(ctx)
+		err := prepare(ctx, shard)
 		if err == nil {
-			<-s.Stopped()
+			err = s.Start(ctx)
+		}
+		if err == nil {
+			w.await(ctx, shard, s)
 			return
 		}
 		if ctx.Err() != nil {
@@ -165,6 +168,43 @@ func (w *Worker) serve(ctx context.Context, shard Source, s service) {
 			return
 		}
 	}
+}
+
+// prepare makes the tables: whoever else was to make them may have begun while the
+// shard was down.
+func prepare(ctx context.Context, shard Source) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	return shard.Migrate(ctx)
+}
+
+// await waits for the end of a service. Jobs that do not heed the end of their
+// time are left behind: others will do them again when their lease is over.
+func (w *Worker) await(ctx context.Context, shard Source, s service) {
+	select {
+	case <-s.Stopped():
+		return
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(w.cfg.Timeout + farewell)
+	defer late.Stop()
+	select {
+	case <-s.Stopped():
+	case <-late.C:
+		w.cfg.Log.Error("jobs that do not end are left behind", "shard", shard.name())
+	}
+}
+
+const (
+	farewell = 5 * time.Second // for what River does once the jobs have ended
+	maxStuck = 100             // jobs that do not end, and give their place to others
+)
+
+// stuck has a job that does not heed the end of its time give its place in the
+// queue to others. It is tried as often as any other, and then dead.
+func (w *Worker) stuck(_ context.Context, job river.JobStuckHandlerParams) river.JobStuckHandlerResult {
+	w.cfg.Log.Error("a job does not end with its time", "kind", job.Kind, "job", job.ID, "stuck", job.TotalStuckJobs)
+	return river.JobStuckHandlerResult{AddWorkerSlot: job.TotalStuckJobs <= maxStuck}
 }
 
 func (w *Worker) river(shard string, t *tally) *river.Config {
@@ -182,7 +222,8 @@ func (w *Worker) river(shard string, t *tally) *river.Config {
 	}
 	return &river.Config{
 		Workers: workers, Queues: queues,
-		Logger:     riverLog(Config{Shard: shard, Log: w.cfg.Log}),
+		Logger:          riverLog(Config{Shard: shard, Log: w.cfg.Log}),
+		JobStuckHandler: w.stuck, JobStuckThreshold: min(w.cfg.Timeout, river.JobStuckThresholdDefault),
 		JobTimeout: w.cfg.Timeout, RescueStuckJobsAfter: w.cfg.Lease, SoftStopTimeout: w.cfg.Timeout,
 		RetryPolicy: backoff(w.cfg.Backoff), MaxAttempts: MaxAttempts,
 		CompletedJobRetentionPeriod: doneFor,

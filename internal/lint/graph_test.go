@@ -47,7 +47,9 @@ var arrows = map[string][]string{
 	"internal/auth":      {},
 	"internal/listen/h2": {},
 	"internal/attack":    {}, // tests alone
-	"deploy":             {}, // tests alone
+	"internal/pginstall": {},
+	"internal/pgtest":    {"internal/pginstall"},
+	"deploy":             {"internal/config", "internal/redislink", "internal/users/service"}, // tests alone
 	"internal/config":    {},
 }
 

@@ -18,6 +18,27 @@ const (
 	maxRefusing   = 64
 )
 
+// Refusals are why connections are turned away: the order of Server.Refused. Those
+// of accept_failed wait in the listener's queue for a descriptor.
+var Refusals = [...]string{"max_connections", "max_connections_per_ip", "descriptors", "accept_failed"}
+
+type refusal int
+
+const (
+	refusedTotal refusal = iota
+	refusedPerIP
+	refusedDescriptors
+	refusedAccept
+)
+
+// Refused is how many connections were turned away, in the order of Refusals.
+func (s *Server) Refused() (n [len(Refusals)]int64) {
+	for i := range n {
+		n[i] = s.refused[i].Load()
+	}
+	return n
+}
+
 // accept takes connections until the listener is closed. Descriptors that have
 // run out, and whatever else may pass, it waits for.
 func (s *Server) accept() error {
@@ -37,6 +58,7 @@ func (s *Server) accept() error {
 			return nil
 		}
 		if usedUp(err) {
+			s.refused[refusedAccept].Add(1)
 			s.evict()
 		}
 		wait = min(max(2*wait, backoffFirst), backoffMost)
@@ -76,10 +98,12 @@ func (s *Server) take(nc net.Conn) {
 		return
 	}
 	if s.share.scarce(tc) {
+		s.refused[refusedDescriptors].Add(1)
 		s.shed(c)
 		return
 	}
-	if !s.conns.add(c, lim.MaxConnections, lim.MaxConnectionsPerIP) {
+	if why, ok := s.conns.add(c, lim.MaxConnections, lim.MaxConnectionsPerIP); !ok {
+		s.refused[why].Add(1)
 		s.turnAway(c, s.refusing)
 		return
 	}

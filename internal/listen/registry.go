@@ -27,12 +27,15 @@ type Stats struct {
 }
 
 // add takes c in unless max or perIP connections are open already; 0 means
-// unbounded.
-func (r *registry) add(c *Conn, max, perIP int) bool {
+// unbounded. It returns which of the two is the reason.
+func (r *registry) add(c *Conn, max, perIP int) (refusal, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if max > 0 && len(r.conns) >= max || perIP > 0 && r.perIP[c.ip] >= perIP {
-		return false
+	switch {
+	case max > 0 && len(r.conns) >= max:
+		return refusedTotal, false
+	case perIP > 0 && r.perIP[c.ip] >= perIP:
+		return refusedPerIP, false
 	}
 	if r.perIP == nil {
 		r.perIP = make(map[netip.Prefix]int)
@@ -42,7 +45,7 @@ func (r *registry) add(c *Conn, max, perIP int) bool {
 	c.id, c.at = r.next, len(r.conns)
 	r.conns = append(r.conns, c)
 	r.open.Add(1)
-	return true
+	return 0, true
 }
 
 func (r *registry) remove(c *Conn) {

@@ -78,6 +78,7 @@ type Server struct {
 	watcher   atomic.Pointer[watcher]
 	lingering atomic.Int64
 	refusing  chan struct{} // bounds those that are told why
+	refused   [len(Refusals)]atomic.Int64
 	share     descriptors
 	served    sync.WaitGroup
 

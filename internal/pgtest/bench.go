@@ -23,7 +23,7 @@ func (s *Server) Bench(t testing.TB, database, script string, args ...string) fl
 		args = append(args, "-f", path)
 	}
 	args = append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(s.Port), "-U", "postgres"}, args...)
-	out, err := s.in.command("pgbench", append(args, database)...).CombinedOutput()
+	out, err := s.in.Command("pgbench", append(args, database)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("pgbench: %v\n%s", err, out)
 	}

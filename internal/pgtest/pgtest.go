@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/sluice-edge/sluice/internal/pginstall"
 )
 
 // Options is what a cluster is made of.
@@ -58,10 +60,11 @@ func Start(t testing.TB, opts Options) *Cluster {
 
 // New runs a cluster until Close, for a TestMain.
 func New(opts Options) (*Cluster, error) {
-	in, err := find()
+	found, err := pginstall.Find()
 	if err != nil {
 		return nil, err
 	}
+	in := install{found}
 	dir, err := in.makeDir()
 	if err != nil {
 		return nil, err
@@ -83,7 +86,7 @@ func (c *Cluster) begin() error {
 	// The template was shut down, so that a copy of it is a base backup.
 	for i := range c.opts.Replicas {
 		r := &Server{in: in, dir: filepath.Join(c.dir, fmt.Sprint("replica", i+1)), opts: c.opts}
-		if err := in.copyDir(c.Primary.dir, r.dir); err != nil {
+		if err := in.CopyTree(c.Primary.dir, r.dir); err != nil {
 			return err
 		}
 		c.Replicas = append(c.Replicas, r)
@@ -104,7 +107,7 @@ func (c *Cluster) begin() error {
 func (c *Cluster) AddReplica(t testing.TB, of *Server) *Server {
 	t.Helper()
 	r := &Server{in: of.in, dir: filepath.Join(c.dir, fmt.Sprint("replica", len(c.Replicas)+1)), opts: c.opts}
-	out, err := of.in.command("pg_basebackup", "-D", r.dir, "-R", "-X", "stream", "--checkpoint=fast", "--no-sync",
+	out, err := of.in.Command("pg_basebackup", "-D", r.dir, "-R", "-X", "stream", "--checkpoint=fast", "--no-sync",
 		"-d", of.URL("postgres")).CombinedOutput()
 	if err != nil {
 		t.Fatalf("pg_basebackup: %v\n%s", err, out)

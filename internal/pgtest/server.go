@@ -26,7 +26,7 @@ const patience = 30 * time.Second // for what a server has to do
 type Server struct {
 	Port int
 
-	in   *install
+	in   install
 	dir  string
 	opts Options
 
@@ -114,7 +114,7 @@ func (s *Server) write(name, text string) error {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return err
 	}
-	return s.in.own(path)
+	return s.in.Own(path)
 }
 
 // Run starts the server and returns when it answers.
@@ -129,7 +129,7 @@ func (s *Server) Run() error {
 		return err
 	}
 	defer log.Close()
-	cmd := s.in.command("postgres", "-D", s.dir)
+	cmd := s.in.Command("postgres", "-D", s.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

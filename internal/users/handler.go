@@ -62,6 +62,7 @@ type Config struct {
 	Store    Store
 	Sessions Sessions // nil: there are none
 	Secret   []byte   // signs tokens and cursors; the same in every process of the service
+	Avatars  *Avatars // nil: none are taken
 	Log      *slog.Logger
 }
 
@@ -70,6 +71,7 @@ type Handler struct {
 	store    Store
 	near     nearby // nil: the store has nothing at hand
 	sessions Sessions
+	avatars  *Avatars
 	sign     signer
 	hashing  chan struct{} // as many as may hash passwords at a time
 	waiting  atomic.Int64  // for it, and hashing
@@ -87,7 +89,7 @@ func New(c Config) (*Handler, error) {
 	}
 	near, _ := c.Store.(nearby)
 	return &Handler{
-		store: c.Store, near: near, sessions: c.Sessions, log: c.Log,
+		store: c.Store, near: near, sessions: c.Sessions, avatars: c.Avatars, log: c.Log,
 		sign:    newSigner(c.Secret),
 		hashing: make(chan struct{}, maxHashing),
 	}, nil
@@ -124,7 +126,11 @@ func (h *Handler) route(req *Request, resp *Response) error {
 	case path == openapiPath:
 		return h.openapi(req, resp)
 	case strings.HasPrefix(path, usersPath+"/"):
-		return h.item(req, resp, path[len(usersPath)+1:])
+		rest := path[len(usersPath)+1:]
+		if id, ok := strings.CutSuffix(rest, avatarPath); ok {
+			return h.avatar(req, resp, id)
+		}
+		return h.item(req, resp, rest)
 	case path == sessionsPath:
 		return h.session(req, resp)
 	case path == healthPath:

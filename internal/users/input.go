@@ -34,15 +34,20 @@ func readBody(req *Request, kinds ...string) ([]byte, error) {
 			detail: "the body has to be " + kinds[0],
 			fields: []*FieldError{{"Content-Type", "is not " + kinds[0]}}}
 	}
+	return readUpTo(req, maxBody)
+}
+
+// readUpTo reads the request's body, of that many bytes at most.
+func readUpTo(req *Request, most int) ([]byte, error) {
 	if req.Body == nil {
 		return nil, nil
 	}
 	var body bytes.Buffer
-	if _, err := io.Copy(&body, io.LimitReader(req.Body, maxBody+1)); err != nil {
+	if _, err := io.Copy(&body, io.LimitReader(req.Body, int64(most)+1)); err != nil {
 		return nil, &brokenBody{err}
 	}
-	if body.Len() > maxBody {
-		return nil, &problem{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes", maxBody)}
+	if body.Len() > most {
+		return nil, &problem{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes", most)}
 	}
 	return body.Bytes(), nil
 }

@@ -42,7 +42,8 @@ type Store interface {
 	ByEmail(ctx context.Context, email string, after Token) (User, Source, error)
 
 	// Replace stores u in the place of the user of u.ID: Name, Email, Region,
-	// Attributes, and PasswordHash where there is one. Version becomes one
+	// Attributes, and PasswordHash where there is one; Avatar goes to what is
+	// done in the write's transaction. Version becomes one
 	// more, UpdatedAt the time, CreatedAt stays. expect is the version that
 	// the user must have, or 0: *Conflict where it is another; ErrNotFound;
 	// ErrEmailTaken.
@@ -128,7 +129,7 @@ type Check struct {
 // A Change is one write, for what has to happen with it in its transaction.
 type Change struct {
 	Before *User // nil: the user is new
-	After  *User // nil: the user is gone
+	After  *User // nil: the user is gone; its Avatar is what the write brings
 }
 
 // What stores answer with; others are failures of theirs.

@@ -31,4 +31,7 @@ type User struct {
 	// in. Stores give it out from ByEmail alone, and keep what they have where
 	// a write brings none. It is in no cache and no answer.
 	PasswordHash string `json:"-"`
+
+	// Avatar is for Replace alone; nil: the avatar stays.
+	Avatar *AvatarChange `json:"-"`
 }

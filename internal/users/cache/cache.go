@@ -89,8 +89,12 @@ type Config struct {
 	MaxLag   time.Duration // of the store's replicas
 	Reads    int           // at the store at a time while Level is out of order
 	Patience time.Duration // for what another process reads already; 0: 200 ms
-	Metrics  *metrics.Set  // nil: none
-	Log      *slog.Logger
+	// Lost, where it is set, has a write made good later of which Level could not
+	// be told: until then nothing that is older than the version may be served
+	// that was there, which expires at that time by itself.
+	Lost    func(ctx context.Context, id string, version int64, until time.Time)
+	Metrics *metrics.Set // nil: none
+	Log     *slog.Logger
 }
 
 // A Store is a users.Store with a cache before it.
@@ -110,6 +114,9 @@ type Store struct {
 
 const maxWaiting = 4096
 
+// Grave is how long a tombstone stays, over replicas of that lag at most.
+func Grave(maxLag time.Duration) time.Duration { return max(minGrave, 2*maxLag+2*fillTime) }
+
 // New returns a cache before c.Store. It starts nothing.
 func New(c Config) *Store {
 	if c.Reads == 0 {
@@ -125,7 +132,7 @@ func New(c Config) *Store {
 	s.memory, _ = c.Level.(*Memory)
 	s.leases, _ = c.Level.(lessor)
 	s.horizon = c.TTL + c.LocalTTL + fillTime
-	s.grave = max(minGrave, 2*c.MaxLag+2*fillTime)
+	s.grave = Grave(c.MaxLag)
 	s.results = newResults(c.Metrics)
 	return s
 }
@@ -374,6 +381,10 @@ func (s *Store) wrote(ctx context.Context, id string, version int64, u *users.Us
 	}
 	if err := s.cfg.Level.Tell(ctx, id, e); err != nil {
 		s.cfg.Log.Warn("an invalidation was lost; the cache is not read until it is made new", "user", id, "error", err)
+		// This process makes it new, unless it ends before it can.
+		if s.cfg.Lost != nil {
+			s.cfg.Lost(ctx, id, version, now.Add(s.horizon+s.grave))
+		}
 	}
 }
 

@@ -189,6 +189,13 @@ func (r *Redis) put(ctx context.Context, id string, e *Entry, gen string) error 
 	return nil
 }
 
+// Repair leaves, for that long, the tombstone of a version that a write could not
+// leave, in this process or another: nothing older is found after that. Where it
+// fails, nothing has changed.
+func (r *Redis) Repair(ctx context.Context, id string, version int64, life time.Duration) error {
+	return r.tell(ctx, id, &Entry{Version: version, Expires: time.Now().Add(life)})
+}
+
 // current is the generation that is now; the first to ask begins it.
 func (r *Redis) current(ctx context.Context) (string, error) {
 	gen, err := r.client.Get(ctx, genKey).Result()

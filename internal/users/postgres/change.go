@@ -136,7 +136,9 @@ func (c *change) write(ctx context.Context, queue func(*pgx.Batch)) error {
 			if !c.row.found() {
 				return nil
 			}
-			return c.s.within(ctx, tx, Event{"replaced", c.row.user()})
+			u := c.row.user()
+			u.Avatar = c.u.Avatar
+			return c.s.within(ctx, tx, Event{"replaced", u})
 		}
 	}
 	seen, err := c.s.cluster.Write(ctx, c.id.Bucket(), w)

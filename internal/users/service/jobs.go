@@ -13,9 +13,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-edge/sluice/internal/jobs"
 	"github.com/sluice-edge/sluice/internal/users"
+	"github.com/sluice-edge/sluice/internal/users/cache"
 	"github.com/sluice-edge/sluice/internal/users/postgres"
 )
 
@@ -24,6 +26,7 @@ type Jobs struct {
 	Workers int    `yaml:"workers" min:"0" max:"1000" default:"4" doc:"jobs of one queue and shard that this process does at a time; 0: none, they are left to users worker"`
 	SMTP    string `yaml:"smtp" doc:"host:port of the server that takes e-mails; empty: nobody is welcomed"`
 	From    string `yaml:"from" doc:"the address that e-mails are from"`
+	Avatars string `yaml:"avatars" doc:"folder for the images of PUT /api/users/{id}/avatar, as ID/64.jpg and ID/256.jpg, for a backend of kind files; empty: there are none"`
 }
 
 // SetDefaults fills in what holds where a file says nothing.
@@ -49,6 +52,11 @@ func (j *Jobs) mailer() (*jobs.Mailer, error) {
 // openTables bounds the making of one shard's tables for jobs.
 const openTables = 5 * time.Second
 
+// An adder takes jobs without a write.
+type adder interface {
+	Add(ctx context.Context, orders ...jobs.Order) error
+}
+
 // A jobsOf is the jobs of one store. A nil one is of a store without.
 type jobsOf struct {
 	spec    Jobs
@@ -58,6 +66,11 @@ type jobsOf struct {
 	servers []*jobs.Queue[pgx.Tx]
 	closers []func()
 
+	queues []adder             // the same as sources
+	home   func(id string) int // the place of a user's shard among them
+	levels levels
+	grave  time.Duration // of a tombstone
+
 	worker *jobs.Worker // nil where others work
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
@@ -65,13 +78,15 @@ type jobsOf struct {
 }
 
 // openJobs opens the queues of a spec's shards. It asks nobody anything yet.
-func (a *Services) openJobs(spec Spec) (*jobsOf, error) {
+func (a *Services) openJobs(spec Spec) (_ *jobsOf, err error) {
 	if spec.Jobs == nil {
 		return nil, nil
 	}
-	o := &jobsOf{spec: *spec.Jobs, log: a.log}
+	o := &jobsOf{spec: *spec.Jobs, log: a.log, grave: cache.Grave(spec.MaxReplicaLag)}
+	if o.home, err = spec.homes(); err != nil {
+		return nil, err
+	}
 	for _, sh := range spec.shards() {
-		var err error
 		if spec.Mode == Embedded {
 			err = o.openFile(spec.DataDir, sh.Name)
 		} else {
@@ -95,7 +110,7 @@ func (o *jobsOf) openFile(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	o.files, o.sources = append(o.files, q), append(o.sources, q)
+	o.files, o.sources, o.queues = append(o.files, q), append(o.sources, q), append(o.queues, q)
 	return nil
 }
 
@@ -113,7 +128,7 @@ func (o *jobsOf) openServer(sh Shard) error {
 	if err != nil {
 		return err
 	}
-	o.servers, o.sources = append(o.servers, q), append(o.sources, q)
+	o.servers, o.sources, o.queues = append(o.servers, q), append(o.sources, q), append(o.queues, q)
 	return nil
 }
 
@@ -158,9 +173,9 @@ func (o *jobsOf) migrateLater(ctx context.Context) {
 }
 
 // start makes the tables and has this process do jobs, if it is to.
-func (o *jobsOf) start(ctx context.Context) {
+func (o *jobsOf) start(ctx context.Context) error {
 	if o == nil {
-		return
+		return nil
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	o.stop = stop
@@ -169,12 +184,11 @@ func (o *jobsOf) start(ctx context.Context) {
 		o.ended.Go(func() { o.migrateLater(running) })
 	}
 	if o.spec.Workers == 0 {
-		return
+		return nil
 	}
-	w, err := o.newWorker(nil, o.spec.Workers)
-	if err != nil { // Validate has seen to it
-		o.log.Error("no jobs are done here", "error", err)
-		return
+	w, err := o.newWorker(nil, o.spec.Workers, true)
+	if err != nil {
+		return err
 	}
 	o.worker = w
 	o.ended.Go(func() {
@@ -182,10 +196,11 @@ func (o *jobsOf) start(ctx context.Context) {
 			o.log.Error("no jobs are done here any more", "error", err)
 		}
 	})
+	return nil
 }
 
 // newWorker is a worker for queues; nil: all that something is configured for.
-func (o *jobsOf) newWorker(queues []string, concurrency int) (*jobs.Worker, error) {
+func (o *jobsOf) newWorker(queues []string, concurrency int, caching bool) (*jobs.Worker, error) {
 	var handlers jobs.Handlers
 	if o.spec.SMTP != "" {
 		mailer, err := o.spec.mailer()
@@ -193,6 +208,16 @@ func (o *jobsOf) newWorker(queues []string, concurrency int) (*jobs.Worker, erro
 			return nil, err
 		}
 		handlers.Welcome = mailer.Welcome
+	}
+	if o.spec.Avatars != "" {
+		images, err := jobs.NewImages(o.spec.Avatars)
+		if err != nil {
+			return nil, fmt.Errorf("the folder of avatars: %w", err)
+		}
+		handlers.Avatar = images.Avatar
+	}
+	if caching {
+		handlers.CacheFix = o.fixCache
 	}
 	return jobs.NewWorker(jobs.WorkerConfig{
 		Shards: o.sources, Handlers: handlers, Queues: queues, Concurrency: concurrency, Log: o.log,
@@ -220,14 +245,17 @@ func (o *jobsOf) onWrite() func(context.Context, *sql.Tx, users.Change) error {
 		return nil
 	}
 	return func(ctx context.Context, tx *sql.Tx, c users.Change) error {
-		event, u := "user.replaced", c.After
+		event, u := "user.replaced", users.User{}
 		switch {
-		case c.Before == nil:
-			event = "user.created"
 		case c.After == nil:
-			event, u = "user.deleted", c.Before
+			event, u = "user.deleted", *c.Before
+			u.Version++ // as a removal counts
+		case c.Before == nil:
+			event, u = "user.created", *c.After
+		default:
+			u = *c.After
 		}
-		_, err := o.files[0].Enqueue(ctx, tx, o.orders(event, *u)...)
+		_, err := o.files[0].Enqueue(ctx, tx, o.orders(event, u)...)
 		return err
 	}
 }
@@ -249,6 +277,7 @@ func (o *jobsOf) orders(event string, u users.User) []jobs.Order {
 	if event == "user.created" && o.spec.SMTP != "" {
 		wanted = append(wanted, jobs.WelcomeEmail{User: u.ID, Email: u.Email, Name: u.Name})
 	}
+	wanted = append(wanted, o.ofAvatar(event, u)...)
 	orders := make([]jobs.Order, 0, len(wanted))
 	for _, args := range wanted {
 		if err := args.Check(); err != nil {
@@ -282,12 +311,14 @@ type DeadLetterBox interface {
 // A JobRoom is the jobs of a configuration apart from its users: for workers of
 // their own, and for who looks after what could not be done.
 type JobRoom struct {
-	own   *jobsOf
-	boxes map[string]DeadLetterBox
+	own     *jobsOf
+	boxes   map[string]DeadLetterBox
+	caching bool
 }
 
-// OpenJobs returns the jobs of spec, which has some, until Close.
-func OpenJobs(ctx context.Context, spec Spec, log *slog.Logger) (*JobRoom, error) {
+// OpenJobs returns the jobs of spec, which has some, until Close. The cache is
+// repaired where there is a client.
+func OpenJobs(ctx context.Context, spec Spec, client redis.UniversalClient, log *slog.Logger) (*JobRoom, error) {
 	if spec.Jobs == nil {
 		return nil, errors.New("the configuration has no users.jobs")
 	}
@@ -298,7 +329,10 @@ func OpenJobs(ctx context.Context, spec Spec, log *slog.Logger) (*JobRoom, error
 	if err != nil {
 		return nil, err
 	}
-	r := &JobRoom{own: own, boxes: map[string]DeadLetterBox{}}
+	r := &JobRoom{own: own, boxes: map[string]DeadLetterBox{}, caching: client != nil}
+	if r.caching {
+		own.levels.add(r, cache.NewRedis(client, nil))
+	}
 	for i, sh := range spec.shards() {
 		if spec.Mode == Embedded {
 			r.boxes[sh.Name] = own.files[i]
@@ -318,7 +352,7 @@ func (r *JobRoom) Worker(ctx context.Context, queues []string, concurrency int) 
 		r.own.stop = stop
 		r.own.ended.Go(func() { r.own.migrateLater(running) })
 	}
-	return r.own.newWorker(queues, concurrency)
+	return r.own.newWorker(queues, concurrency, r.caching)
 }
 
 // Boxes are the dead letters by shard.

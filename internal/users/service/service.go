@@ -137,7 +137,10 @@ func (a *Services) base(ctx context.Context, spec Spec) (*base, error) {
 		own.close()
 		return nil, err
 	}
-	own.start(ctx)
+	if err := own.start(ctx); err != nil {
+		own.close()
+		return nil, errors.Join(err, store.Close())
+	}
 	b := &base{key: key, store: store, jobs: own, level: cache.NewMemory(), sessions: session.NewMemory(0), refs: 1}
 	if b.made, err = a.makeSecret(spec); err != nil {
 		own.close()
@@ -218,8 +221,10 @@ func (a *Services) assemble(spec Spec, client redis.UniversalClient, b *base) (*
 	var level cache.Level = b.level
 	var sessions users.Sessions = b.sessions
 	local := time.Duration(0)
+	var shared *cache.Redis
 	if client != nil {
-		level, sessions = cache.NewRedis(client, a.metrics), session.NewRedis(client, spec.Sessions.TTL, a.metrics)
+		shared = cache.NewRedis(client, a.metrics)
+		level, sessions = shared, session.NewRedis(client, spec.Sessions.TTL, a.metrics)
 		local = spec.Cache.LocalTTL
 	} else {
 		b.sessions.Configure(spec.Sessions.TTL)
@@ -228,7 +233,7 @@ func (a *Services) assemble(spec Spec, client redis.UniversalClient, b *base) (*
 	if spec.Cache.Mode != cache.ModeOff {
 		store = cache.New(cache.Config{
 			Store: store, Level: level, Mode: spec.Cache.Mode, TTL: spec.Cache.TTL, LocalTTL: local,
-			MaxLag: spec.MaxReplicaLag, Metrics: a.metrics, Log: a.log,
+			MaxLag: spec.MaxReplicaLag, Lost: b.jobs.lost(), Metrics: a.metrics, Log: a.log,
 		})
 	} else if client != nil {
 		store = checked{store, level}
@@ -237,11 +242,15 @@ func (a *Services) assemble(spec Spec, client redis.UniversalClient, b *base) (*
 	if err != nil {
 		return nil, err
 	}
-	h, err := users.New(users.Config{Store: store, Sessions: sessions, Secret: secret, Log: a.log})
+	h, err := users.New(users.Config{Store: store, Sessions: sessions, Secret: secret, Avatars: b.jobs.avatars(), Log: a.log})
 	if err != nil {
 		return nil, err
 	}
-	return &Service{Handler: h, all: a, base: b}, nil
+	s := &Service{Handler: h, all: a, base: b}
+	if shared != nil && b.jobs != nil {
+		b.jobs.levels.add(s, shared)
+	}
+	return s, nil
 }
 
 // checked is a store whose health is also that of Redis, for sessions.
@@ -278,6 +287,9 @@ func (s *Service) Release() error {
 	defer s.all.mu.Unlock()
 	if s.all.services[s.key] == s {
 		delete(s.all.services, s.key)
+	}
+	if s.base.jobs != nil {
+		s.base.jobs.levels.remove(s)
 	}
 	return s.all.drop(s.base)
 }

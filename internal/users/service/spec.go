@@ -33,7 +33,7 @@ type Spec struct {
 	MaxReplicaLag time.Duration `yaml:"max_replica_lag" min:"0s" default:"5s" doc:"replicas that are further behind are not read from"`
 	Cache         Cache         `yaml:"cache" doc:"users that were read are kept at hand, in redis where the file has it"`
 	Sessions      Sessions      `yaml:"sessions" doc:"who is logged in, in redis where the file has it"`
-	Jobs          *Jobs         `yaml:"jobs" doc:"what is done after writes: welcome e-mails and counters; embedded: a change needs a restart"`
+	Jobs          *Jobs         `yaml:"jobs" doc:"what is done after writes: welcome e-mails, avatars, counters, repairs of the cache; embedded: a change needs a restart"`
 	SecretFile    string        `yaml:"secret_file" doc:"file of what signs consistency tokens and cursors, 16 bytes at least, the same for every process; embedded makes one in data_dir"`
 }
 

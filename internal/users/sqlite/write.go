@@ -141,7 +141,7 @@ func (s *Store) Replace(ctx context.Context, u users.User, expect int64, after u
 	if err := s.replace(ctx, home, &u, norm, expect); err != nil {
 		return u, "", failure(ctx, err)
 	}
-	u.PasswordHash = ""
+	u.PasswordHash, u.Avatar = "", nil
 	return u, s.token(), nil
 }
 

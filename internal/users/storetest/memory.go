@@ -142,6 +142,7 @@ func (m *Memory) Replace(ctx context.Context, u users.User, expect int64, after 
 	if u.PasswordHash == "" {
 		u.PasswordHash = old.PasswordHash
 	}
+	u.Avatar = nil
 	m.byID[u.ID] = u
 	u.PasswordHash = ""
 	return u, memoryToken, nil
