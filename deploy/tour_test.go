@@ -40,7 +40,7 @@ func TestTour(t *testing.T) {
 	must(t, os.Symlink(binary(t, "gateway"), filepath.Join(dir, "tour", "gateway")))
 	steps[0].commands = "cd tour\n"
 
-	ports := newPorts(t, "8080", "9001", "9002", "9901")
+	ports := newPorts(t, "8090", "9001", "9002", "9990")
 	sh := newShell(t, dir)
 	for _, s := range steps {
 		got := ports.back(sh.run(t, ports.there(s.commands)))
