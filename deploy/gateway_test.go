@@ -1,5 +1,6 @@
 // Package deploy has tests only: that what lies in its folders works, each with
-// the program that it is for.
+// the program that it is for, and that the README says what is so. README.md says
+// what there is.
 package deploy
 
 import (

@@ -26,6 +26,7 @@ var (
 	inBraces  = regexp.MustCompile(`\{[^}]*\}|\[[^\]]*\]`)
 	grouping  = regexp.MustCompile(`\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)`)
 	word      = regexp.MustCompile(`[A-Za-z_:][A-Za-z0-9_:]*(\s*\()?`)
+	shown     = regexp.MustCompile("`metrics ([a-z_]+)`")
 	operators = []string{"and", "or", "unless", "bool", "offset"}
 )
 
@@ -59,8 +60,8 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// wanted returns the metrics that the rules and the dashboard name, each with
-// who names it, without those that the rules record.
+// wanted returns the metrics that the rules, the dashboard and the README's table
+// of patterns name, each with who names it, without those that the rules record.
 func wanted(t *testing.T) map[string]string {
 	t.Helper()
 	all, recorded := map[string]string{}, map[string]bool{}
@@ -80,6 +81,9 @@ func wanted(t *testing.T) map[string]string {
 		for _, name := range named(expr) {
 			all[name] = "dashboard: " + expr
 		}
+	}
+	for _, m := range shown.FindAllStringSubmatch(read(t, "../README.md"), -1) {
+		all[m[1]] = "README"
 	}
 	maps.DeleteFunc(all, func(name, _ string) bool { return recorded[name] })
 	if len(all) < 30 {

@@ -1,15 +1,3 @@
-// Package health answers "can it go there?", in three parts that know nothing
-// of each other:
-//
-//   - a Checker asks targets on its own, by HTTP, TCP or gRPC (Active);
-//   - an Ejector watches what requests come to, and takes targets out for a
-//     while (Passive);
-//   - a Circuit stops asking what keeps failing (Breaker), for one target or a
-//     whole backend.
-//
-// Rules are told the time and keep no clock. Only Checker.Run has goroutines.
-// The state of each part can be handed to its successor (Adopt), so that a
-// reload of the configuration does not forget who is sick.
 package health
 
 import (

@@ -1,13 +1,3 @@
-// Package proxy is the walk of one exchange: from a client's request to the
-// backend that a route names, and the answer back.
-//
-// The walk knows no protocol. Adapters (fasthttp.go for HTTP/1, stream.go for
-// HTTP/2, nethttp.go for servers of net/http) fill in a Request and send out a
-// Response; what lies between is Proxy.walk, below, over an Exchange whose state
-// is typed and whose order is what one reads.
-//
-// Backends are a map from kind to constructor, so that whoever embeds this
-// package adds kinds of their own.
 package proxy
 
 import (

@@ -1,17 +1,3 @@
-// Package routing answers "where does it go?".
-//
-// A Table picks the route for a request: by host, path, method, headers, query
-// and client address, the most specific match first, whatever the order of the
-// file (see Table for the order). Its cost does not grow with the number of
-// routes: hosts are found in a map, paths in a tree of segments per host.
-//
-// Paths are compared in one normal form (Paths.Normalize), the only reading of
-// a path that anything in the gateway decides on.
-//
-// A Balancer picks the target of an attempt among a backend's members, by one of
-// six policies, of which BALANCE.md shows how evenly they spread load and how
-// many keys they move; a Key says which parts of a request it goes by; a Sticky
-// keeps a client on its target by a signed cookie.
 package routing
 
 import (

@@ -1,6 +1,3 @@
-// Package admin is the admin API: metrics, liveness and readiness, what is
-// configured, reload, profiles. It knows nothing of the gateway but the
-// functions that it is given.
 package admin
 
 import (

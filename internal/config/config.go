@@ -1,28 +1,3 @@
-// Package config reads strict YAML into Go structs and reports every fault of
-// a file at once, each with its line, column and YAML path.
-//
-// A struct says what may be written through its field tags:
-//
-//	yaml:"name"        the key; fields without this tag are not configuration
-//	yaml:",inline"     on a struct: its keys belong to the outer one;
-//	                   on a Raw: every key that the outer struct does not know
-//	doc:"text"         what it is, for the schema
-//	default:"text"     the default, for the schema (DefaultDrift compares it)
-//	unit:"size"        integers: 64KiB, 10KB, 512B or a bare number of bytes
-//	unit:"byterate"    integers: 240B/s, in bytes per second
-//	unit:"percent"     floats: 10% is 0.10, from 0% to 100% unless min or max say otherwise
-//	enum:"a|b|c"       the only values of a string, or of a list of strings
-//	min:"1" max:"9"    bounds of numbers, sizes, durations; written as in the file
-//	negative:"true"    a duration that may be negative
-//	required:"true"    the key must be there and not be empty
-//	oneOrMany:"true"   a list that may be written as its one element
-//	secret:"true"      never shown in faults or by Redact
-//
-// Types may help: SetDefaults() prepares list elements, map values and newly
-// made pointers; UnmarshalText takes a scalar (beside a mapping where the
-// struct has keys); UnmarshalYAMLBool(bool) error takes true and false; and
-// Validate() error is called after the decode, its joined errors reported one
-// by one, at the sub-path that their Field() string names, if they have one.
 package config
 
 import (

@@ -1,11 +1,3 @@
-// Package jobs does what a request need not wait for: welcome e-mails, avatar
-// images, counters, repairs of the cache.
-//
-// A job is enqueued in the transaction of the write that it belongs to, in the
-// shard of that write, and done at least once after the transaction has
-// committed: River (riverqueue.com) on PostgreSQL, and on SQLite in the embedded
-// mode. What a handler does carries the job's Key, so that doing it again is
-// noticed where it arrives.
 package jobs
 
 import (

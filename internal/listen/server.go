@@ -1,5 +1,3 @@
-// Package listen accepts clients' connections and has fasthttp serve them,
-// behind a strict pass over every byte that they send.
 package listen
 
 import (

@@ -1,13 +1,3 @@
-// Package shard spreads rows over PostgreSQL servers. Keys fall into 4,096 fixed
-// buckets; an assigner says which bucket a new row belongs to and on which shard
-// a bucket begins; the map says where it is by now, and the mover changes that
-// while everything runs. A Cluster reads and writes through the map: on replicas
-// that are near enough, on the primary otherwise.
-//
-// No write trusts a map: a guard, in the transaction of the write, checks
-// that this shard owns the bucket at the epoch that the writer believes in, and
-// reads carry the same predicate. A map that is old costs a retry and nothing
-// else.
 package shard
 
 import (

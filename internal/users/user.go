@@ -1,5 +1,3 @@
-// Package users is the bundled user service: its rules, its HTTP API, its cache
-// and its sessions. What keeps the users is behind Store.
 package users
 
 import (

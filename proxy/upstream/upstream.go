@@ -1,19 +1,3 @@
-// Package upstream holds the gateway's connections to its targets.
-//
-// A Transport owns one Pool a target, for as long as some generation of the
-// configuration names that target. A Call is one attempt: one request written,
-// one response head read, one body streamed. With HTTP/1 it has a connection
-// that no other call sees meanwhile (a wire), with HTTP/2 a stream on one that
-// many share (a link).
-//
-// The package exists because fasthttp.HostClient may not forward: it pools a
-// connection on which bytes are left over (they become the next client's
-// answer), writes a request whole before it reads (an early final response is
-// lost), retries what must not be retried, and has one deadline for
-// everything.
-//
-// Deadlines cost no timers: a call stores when its present phase must be over,
-// and Transport.Run looks over the calls in flight every few milliseconds.
 package upstream
 
 import (
