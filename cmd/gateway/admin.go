@@ -152,4 +152,5 @@ func (g *gateway) countThings() {
 func (g *gateway) writeMetrics(w io.Writer) {
 	g.metrics.WritePrometheus(w)
 	metrics.WriteProcessMetrics(w)
+	metrics.WriteFDMetrics(w)
 }
