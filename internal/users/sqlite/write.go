@@ -53,6 +53,16 @@ type creation struct {
 }
 
 func (c *creation) run(ctx context.Context) error {
+	// A key is kept beside the user that it made, which is elsewhere where it
+	// comes again with another address.
+	for _, f := range c.s.files {
+		if f == c.home || c.once.Key == "" {
+			continue
+		}
+		if done, err := c.replay(f.read); done || err != nil {
+			return err
+		}
+	}
 	if c.home == c.claim {
 		return c.home.transact(ctx, func(tx *sql.Tx) error {
 			if done, err := c.replay(tx); done || err != nil {
@@ -79,13 +89,15 @@ func (c *creation) run(ctx context.Context) error {
 }
 
 // replay finds what a request with this key has come to before.
-func (c *creation) replay(tx *sql.Tx) (done bool, err error) {
+func (c *creation) replay(in interface {
+	QueryRow(query string, args ...any) *sql.Row
+}) (done bool, err error) {
 	if c.once.Key == "" {
 		return false, nil
 	}
 	var hash []byte
 	var text string
-	err = tx.QueryRow(`SELECT hash, user FROM once WHERE key = ?`, c.once.Key).Scan(&hash, &text)
+	err = in.QueryRow(`SELECT hash, user FROM once WHERE key = ?`, c.once.Key).Scan(&hash, &text)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return false, nil
