@@ -229,7 +229,7 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 		}
 		construct, ok := b.p.cfg.Kinds[spec.Kind]
 		if !ok {
-			b.fault(path+".kind", fmt.Errorf("no backend kind %q", spec.Kind))
+			b.fault(path+".kind", fmt.Errorf("no backend kind %q, only %s", spec.Kind, strings.Join(sortedNames(b.p.cfg.Kinds), ", ")))
 			continue
 		}
 		backend, err := construct(Setup{

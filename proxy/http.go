@@ -58,24 +58,19 @@ func defaultHTTP() HTTP {
 
 func newHTTP(s Setup) (Backend, error) {
 	spec := defaultHTTP()
-	if err := s.Decode(&spec); err != nil {
-		return nil, err
-	}
+	unread := s.Decode(&spec) // what could be read is looked at all the same
 	b := &httpBackend{spec: spec, name: s.Name, setup: s, http2: spec.Transport.Protocol != "http1", lasting: s.lasting}
-	faults := b.checkFallback()
-	faults = append(faults, b.parts(time.Now())...)
+	faults := append(b.checkFallback(), b.parts(time.Now())...)
 	places := b.places()
 	if len(places) == 0 && !spec.Discovery.Enabled() {
 		faults = append(faults, &SpecError{"targets", errors.New("at least one target is needed, or discovery")})
 	}
-	if len(faults) == 0 {
-		first, err := b.newPool(places, nil)
-		if err != nil {
-			return nil, err
-		}
+	first, err := b.newPool(places, nil)
+	if err == nil {
 		b.pool.Store(first)
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(append(faults, err, unread)...); err != nil {
+		_ = b.Close() // nothing has been opened but what it knows
 		return nil, err
 	}
 	b.adopt(s.previous, time.Now())

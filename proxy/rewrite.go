@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -18,14 +19,18 @@ func newRewriter(spec Rewrite) (*rewriter, error) {
 	if spec == (Rewrite{}) {
 		return nil, nil
 	}
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, &SpecError{key, fmt.Errorf(format, args...)})
+	}
 	w := &rewriter{strip: strings.TrimSuffix(spec.StripPrefix, "/"), add: strings.TrimSuffix(spec.AddPrefix, "/"), to: spec.Replace.To, host: spec.Host}
-	for key, prefix := range map[string]string{"strip_prefix": spec.StripPrefix, "add_prefix": spec.AddPrefix} {
-		if prefix != "" && prefix[0] != '/' {
-			return nil, &SpecError{key, fmt.Errorf("%q does not begin with a slash", prefix)}
+	for _, p := range [][2]string{{"strip_prefix", spec.StripPrefix}, {"add_prefix", spec.AddPrefix}} {
+		if p[1] != "" && p[1][0] != '/' {
+			fault(p[0], "%q does not begin with a slash", p[1])
 		}
 	}
 	if err := checkValue(spec.Host); err != nil {
-		return nil, &SpecError{"host", err}
+		fault("host", "%w", err)
 	}
 	if spec.Replace.From != "" {
 		pattern, ok := strings.CutPrefix(spec.Replace.From, "re:")
@@ -35,12 +40,12 @@ func newRewriter(spec Rewrite) (*rewriter, error) {
 		}
 		var err error
 		if w.from, err = regexp.Compile(pattern); err != nil {
-			return nil, &SpecError{"replace.from", err}
+			fault("replace.from", "%w", err)
 		}
 	} else if spec.Replace.To != "" {
-		return nil, &SpecError{"replace", fmt.Errorf("to is said, from is missing")}
+		fault("replace", "to is said, from is missing")
 	}
-	return w, nil
+	return w, errors.Join(faults...)
 }
 
 // path is what becomes of the normal form of a path: "" where nothing is left

@@ -33,8 +33,8 @@ type Route struct {
 
 // A Share is one backend of a split.
 type Share struct {
-	Backend string `yaml:"backend" required:"true"`
-	Weight  int    `yaml:"weight" doc:"share of the sum of all weights" min:"0"`
+	Backend string `yaml:"backend" json:"backend" required:"true"`
+	Weight  int    `yaml:"weight" json:"weight" doc:"share of the sum of all weights" min:"0"`
 }
 
 // Mirror sends copies of requests elsewhere.

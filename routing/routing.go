@@ -11,8 +11,8 @@ import (
 // A value that begins with re: is a regular expression (RE2) that is searched
 // for as written: without ^ and $ it matches anywhere in the value.
 type Match struct {
-	Hosts     []string          `yaml:"hosts" doc:"exact names or *.example.com (any depth below, not example.com itself); the request's port is ignored"`
-	Path      string            `yaml:"path" doc:"/x/* is /x and all below it, /x exactly that, /u/{id} one segment, re:^/…$ a regular expression on the normal form"`
+	Hosts     []string          `yaml:"hosts" json:"hosts,omitempty" doc:"exact names or *.example.com (any depth below, not example.com itself); the request's port is ignored"`
+	Path      string            `yaml:"path" json:"path,omitempty" doc:"/x/* is /x and all below it, /x exactly that, /u/{id} one segment, re:^/…$ a regular expression on the normal form"`
 	Methods   []string          `yaml:"methods" doc:"GET takes HEAD as well; empty: all"`
 	Headers   map[string]string `yaml:"headers" doc:"name to exact value, re:… or present"`
 	Query     map[string]string `yaml:"query" doc:"name to exact value, re:… or present; the first of several counts"`

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -198,10 +199,17 @@ func (g *gateway) purgeCache(o purgeOrder) (everywhere bool, err error) {
 func decodeOrder(body []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("the body is no order to purge: %w", err)
+	err := d.Decode(into)
+	var kind *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &kind) && kind.Field == "":
+		return fmt.Errorf("the body is no order to purge: a JSON object is expected, not %s", kind.Value)
+	case errors.As(err, &kind):
+		return fmt.Errorf("the body is no order to purge: %s must be a %s, not a %s", kind.Field, kind.Type, kind.Value)
 	}
-	return nil
+	return fmt.Errorf("the body is no order to purge: %s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // writeCache writes what is measured of the cache.

@@ -101,8 +101,10 @@ server: {max_header_bytes: 12parsecs, header_timeout: 10}
 access_log: {format: xml, sample: 2}
 backends:
   orders:
-    targets: ["http://127.0.0.1:9001"]
+    targets: ["http://127.0.0.1:9001", "ftp://x", {url: "http://127.0.0.1:9001/x", weight: 0}]
     timeuots: {connect: 1s}
+    retry: {attempts: 0, on: [404]}
+    fallback: {backend: nowhere}
   b: {kind: filez, root: /}
 routes:
   - match: /api/*
@@ -110,6 +112,7 @@ routes:
   - match: {path: "re:(", methods: [GET]}
     backend: orders
   - match: /x
+    rewrite: {strip_prefix: api, replace: {from: "re:("}}
 `
 
 const faults = `
@@ -121,11 +124,19 @@ gw.yaml:5:28: server.max_header_bytes: expected a size such as 512B, 64KiB or 8M
 gw.yaml:5:55: server.header_timeout: expected a duration such as 500ms, 30s or 1m30s, got the number 10 without a unit; write 10s if seconds are meant
 gw.yaml:6:22: access_log.format: expected json or text, got the string "xml"
 gw.yaml:6:35: access_log.sample: must be at most 1, got the number 2
+gw.yaml:9:40: backends.orders.targets[1].url: upstream "ftp://x": scheme is not http, https or unix
+gw.yaml:9:57: backends.orders.targets[2].url: upstream "http://127.0.0.1:9001/x": want no more than scheme, host and port
+gw.yaml:9:92: backends.orders.targets[2].weight: must be at least 1, got the number 0
 gw.yaml:10:5: backends.orders.timeuots: unknown key "timeuots"; did you mean "timeouts"?
-gw.yaml:11:13: backends.b.kind: no backend kind "filez"
-gw.yaml:14:14: routes[0].backend: no backend is named "order"; did you mean "orders"?
-gw.yaml:15:19: routes[1].match.path: error parsing regexp: missing closing ): ` + "`(`" + `
-gw.yaml:17:5: routes[2]: a backend is missing
+gw.yaml:11:23: backends.orders.retry.attempts: must be at least 1, got the number 0
+gw.yaml:11:31: backends.orders.retry.on[0]: "404" is none of connect, reset, timeout and the statuses from 500 to 599
+gw.yaml:12:25: backends.orders.fallback.backend: no backend is named "nowhere"
+gw.yaml:13:13: backends.b.kind: no backend kind "filez", only files, http, redirect, respond, users
+gw.yaml:16:14: routes[0].backend: no backend is named "order"; did you mean "orders"?
+gw.yaml:17:19: routes[1].match.path: error parsing regexp: missing closing ): ` + "`(`" + `
+gw.yaml:19:5: routes[2]: a backend is missing
+gw.yaml:20:29: routes[2].rewrite.strip_prefix: "api" does not begin with a slash
+gw.yaml:20:50: routes[2].rewrite.replace.from: error parsing regexp: missing closing ): ` + "`(`" + `
 `
 
 func TestCheck(t *testing.T) {

@@ -77,7 +77,23 @@ func New(cfg Config) http.Handler {
 	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, http.StatusForbidden, "the request comes from a page of another site")
 	}))
-	return cross.Handler(mux)
+	return cross.Handler(listed(mux))
+}
+
+// listed has a target be named by its URL as /api/backends lists it: ServeMux
+// would take the // in it for one slash, and redirect there.
+func listed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.EscapedPath()
+		before, target, found := strings.Cut(path, "/targets/")
+		if i := strings.LastIndexByte(target, '/'); found && i > 0 && strings.Contains(target[:i], "/") {
+			if u, err := url.Parse(before + "/targets/" + strings.ReplaceAll(target[:i], "/", "%2F") + target[i:]); err == nil {
+				r = r.Clone(r.Context())
+				r.URL.Path, r.URL.RawPath = u.Path, u.RawPath
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // pattern is the page's path as ServeMux reads it.
@@ -101,7 +117,7 @@ func (a *api) paths() []page {
 	c := &a.cfg
 	add(c.Ready != nil, page{path: "/readyz", about: "200 while traffic is welcome, 503 and the reason otherwise", methods: reads, open: true, serve: a.ready})
 	add(c.Metrics != nil, page{path: "/metrics", about: "metrics for Prometheus", methods: reads, serve: a.metrics})
-	add(c.Routes != nil, page{path: "/api/routes", about: "routes, in order of precedence", methods: reads, serve: show(c.Routes)})
+	add(c.Routes != nil, page{path: "/api/routes", about: "routes, in the order of the file", methods: reads, serve: show(c.Routes)})
 	add(c.Backends != nil, page{path: "/api/backends", about: "backends and their targets", methods: reads, serve: show(c.Backends)})
 	add(c.Limits != nil, page{path: "/api/limits", about: "rate limits, and whether what gateways share can be reached", methods: reads, serve: show(c.Limits)})
 	add(c.Cache != nil, page{path: "/api/cache", about: "what is stored, and what is used most; ?url= tells all of what is stored for one URL", methods: reads, serve: a.cache})
@@ -218,6 +234,10 @@ func (a *api) purge(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
 	if err != nil {
 		problem(w, http.StatusRequestEntityTooLarge, "the order is too large, or broke off")
+		return
+	}
+	if !json.Valid(body) {
+		problem(w, http.StatusBadRequest, `the body is not JSON, such as {"url": "https://example.com/x"}`)
 		return
 	}
 	done, err := a.cfg.Purge(body)

@@ -230,6 +230,8 @@ func TestDrain(t *testing.T) {
 	}{
 		{"POST", "orders/targets/127.0.0.1:9001/drain", 204, "127.0.0.1:9001 true"},
 		{"POST", "orders/targets/http:%2F%2F127.0.0.1:9001/drain", 204, "http://127.0.0.1:9001 true"},
+		{"POST", "orders/targets/http://127.0.0.1:9001/drain", 204, "http://127.0.0.1:9001 true"},
+		{"POST", "orders/targets/unix:/run/a.sock/drain", 204, "unix:/run/a.sock true"},
 		{"POST", "orders/targets/127.0.0.1:9001/enable", 204, "127.0.0.1:9001 false"},
 		{"POST", "others/targets/127.0.0.1:9001/drain", 404, ""},
 		{"POST", "orders/targets/127.0.0.1:9001/stop", 404, ""},
@@ -245,5 +247,25 @@ func TestDrain(t *testing.T) {
 	told = nil
 	if r := ask(t, cfg, "POST", at+"orders/targets/127.0.0.1:9001/drain", "Origin", "http://evil.example", "Sec-Fetch-Site", "cross-site"); r.StatusCode != 403 || told != nil {
 		t.Errorf("across origins: %d, told %q", r.StatusCode, told)
+	}
+}
+
+// What is no JSON, or goes on behind it, is no order.
+func TestPurgeBodies(t *testing.T) {
+	for text, status := range map[string]int{
+		`{"all": true}`: 200, ` {"all": true}` + "\n": 200, ``: 400, `all`: 400, `{"all": true} x`: 400, `{"all": true}{}`: 400, `{"all": false}`: 422,
+	} {
+		cfg := example()
+		cfg.Purge = func(order []byte) (any, error) {
+			if strings.Contains(string(order), "false") {
+				return nil, errors.New("nothing is named")
+			}
+			return true, nil
+		}
+		w := httptest.NewRecorder()
+		New(cfg).ServeHTTP(w, httptest.NewRequest("POST", "http://localhost/api/cache/purge", strings.NewReader(text)))
+		if w.Code != status {
+			t.Errorf("%q: %d %s", text, w.Code, w.Body)
+		}
 	}
 }

@@ -40,7 +40,7 @@ func (s *Server) Abuses() (n [len(H2Abuses)]int64) {
 
 // h2Abuse counts what a client sends.
 type h2Abuse struct {
-	maxHead   int
+	maxHead   int   // bytes of CONTINUATION frames that one may have
 	continued int   // CONTINUATION frames of the header section
 	block     int   // bytes of those
 	since     int64 // when the window began
@@ -121,3 +121,7 @@ func (a *h2Abuse) judge(out *h2Out) string {
 func provoked(code http2.ErrCode) bool {
 	return code != http2.ErrCodeNo && code != http2.ErrCodeInternal && code != http2.ErrCodeCancel
 }
+
+// h2Blocks is how many bytes of CONTINUATION frames a header section may have: a
+// head that is only somewhat too large gets its answer, whatever the bound.
+func h2Blocks(maxHead int) int { return max(maxHead, 32<<10) }

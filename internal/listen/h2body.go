@@ -157,6 +157,8 @@ func (h *h2Conn) dataEnds() {
 	defer h.mu.Unlock()
 	if st := h.streams[h.data.stream]; st != nil {
 		h.remoteEnds(st)
+	} else {
+		h.lingered(h.data.stream)
 	}
 }
 

@@ -33,17 +33,18 @@ type h2Conn struct {
 	data      h2Data
 	headSince atomic.Int64 // since when a header section is incomplete; 0: it is not
 
-	mu       sync.Mutex
-	streams  map[uint32]*Stream // that are open
-	last     uint32             // the highest that the client has opened
-	cut      [h2Cut]uint32      // those that were reset last: frames may be under way to them
-	cuts     int
-	window   int64 // bytes that the client may send
-	unsaid   int64 // those that it may send besides and has not been told of
-	handlers int   // that have not returned
-	closed   bool  // no more streams are opened
-	quiet    chan struct{}
-	out      h2Out
+	mu        sync.Mutex
+	streams   map[uint32]*Stream // that are open
+	last      uint32             // the highest that the client has opened
+	cut       [h2Cut]uint32      // those that were reset last: frames may be under way to them
+	cuts      int
+	lingering []h2Lingering // answered early, the earliest first
+	window    int64         // bytes that the client may send
+	unsaid    int64         // those that it may send besides and has not been told of
+	handlers  int           // that have not returned
+	closed    bool          // no more streams are opened
+	quiet     chan struct{}
+	out       h2Out
 
 	draining  bool          // GOAWAY has been said
 	drainedAt int64         // when, on the server's clock
@@ -70,7 +71,7 @@ func newH2Conn(c *Conn) *h2Conn {
 		h.tls = &st
 	}
 	h.block.init(c.set.MaxHeaderBytes)
-	h.abuse.maxHead = c.set.MaxHeaderBytes
+	h.abuse.maxHead = h2Blocks(c.set.MaxHeaderBytes)
 	h.out.init(&h.mu)
 	h.out.buf = h2.AppendSettings(h.out.buf,
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: h2Streams},

@@ -143,6 +143,8 @@ func (h *h2Conn) resetBy(f h2.Header, p []byte) http2.ErrCode {
 	if st := h.streams[f.Stream]; st != nil {
 		h.close(st, ErrClientGone)
 		h.cancel(st, ErrClientGone)
+	} else {
+		h.lingered(f.Stream)
 	}
 	return http2.ErrCodeNo
 }

@@ -38,7 +38,7 @@ const (
 func (b *h2Block) init(maxHead int) {
 	b.maxHead = maxHead
 	b.dec = hpack.NewDecoder(4096, b.field)
-	b.dec.SetMaxStringLength(maxHead)
+	b.dec.SetMaxStringLength(2 * (h2FrameSize + h2Blocks(maxHead))) // as much as a Huffman code can hold: field has a word to say first
 }
 
 func (h *h2Conn) headers(f h2.Header, p []byte) error {
@@ -205,6 +205,9 @@ func (h *h2Conn) complete(st *Stream) (code http2.ErrCode, run bool) {
 	}
 	if b.stream <= h.last {
 		if h.wasCut(b.stream) {
+			if b.end {
+				h.lingered(b.stream)
+			}
 			return http2.ErrCodeNo, false // they were under way
 		}
 		return http2.ErrCodeProtocol, false

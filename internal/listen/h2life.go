@@ -42,7 +42,7 @@ func (h *h2Conn) due(now int64) error {
 func (h *h2Conn) over() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.final && len(h.streams) == 0 && len(h.out.buf) == 0 && !h.out.busy
+	return h.final && len(h.streams) == 0 && len(h.lingering) == 0 && len(h.out.buf) == 0 && !h.out.busy
 }
 
 // drain says GOAWAY, and that no stream has been too late yet (RFC 9113, section
@@ -121,6 +121,7 @@ func (h *h2Conn) checkStreams(now int64, passed time.Duration) (stalled bool) {
 		h.stalled = sent
 		h.reset(id, http2.ErrCodeCancel)
 	}
+	h.stopLate(now)
 	h.handOverLocked()
 	return false
 }

@@ -268,8 +268,8 @@ func (h *h2Conn) served(st *Stream) {
 		h.reset(st.id, http2.ErrCodeInternal)
 	case st.broken:
 		h.reset(st.id, http2.ErrCodeProtocol)
-	default: // RFC 9113, section 8.1: the rest of the request is not needed
-		h.reset(st.id, http2.ErrCodeNo)
+	default:
+		h.linger(st)
 	}
 	h.unref(st)
 	if h.handlers--; h.handlers == 0 && h.closed {
@@ -309,7 +309,7 @@ func (h *h2Conn) wasCut(id uint32) bool {
 			return true
 		}
 	}
-	return false
+	return h.lingers(id)
 }
 
 // close takes a stream off those that are open; err is what its handler gets to

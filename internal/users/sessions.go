@@ -57,8 +57,13 @@ var errLogin = &problem{status: http.StatusUnauthorized, detail: "the address or
 
 // login starts a session of the user who has that address and password.
 func (h *Handler) login(req *Request, resp *Response) error {
-	// A form of another site can send this type only after asking (CORS).
-	body, err := readBody(req, jsonType)
+	// A form of another site can send this type only after asking (CORS). Who
+	// says nothing of a site is no browser: curl -d may say that it sends a form.
+	kinds := []string{jsonType}
+	if !fromBrowser(req) {
+		kinds = append(kinds, formType)
+	}
+	body, err := readBody(req, kinds...)
 	if err != nil {
 		return err
 	}
@@ -186,4 +191,15 @@ func (h *Handler) logout(req *Request, resp *Response) error {
 		resp.Add("Set-Cookie", setCookie(req, sessionCookie, "", "/", "0"))
 	}
 	return nil
+}
+
+// fromBrowser reports whether a request bears the marks that browsers give to
+// those that pages and forms send, of whatever site.
+func fromBrowser(req *Request) bool {
+	for _, name := range []string{"Origin", "Sec-Fetch-Site", "Referer"} {
+		if _, ok := req.Lookup(name); ok {
+			return true
+		}
+	}
+	return false
 }

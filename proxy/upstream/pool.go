@@ -32,11 +32,11 @@ type Pool struct {
 
 // Stats are the figures of a Pool.
 type Stats struct {
-	Open   int    // connections, those being dialled and those upgraded included
-	Idle   int    // of these, unused
-	InUse  int    // of these, with calls: one, or with HTTP/2 many
-	Dials  uint64 // connections begun since the pool was made
-	Reuses uint64 // calls that began on a connection that had served one before
+	Open   int    `json:"open"`   // connections, those being dialled and those upgraded included
+	Idle   int    `json:"idle"`   // of these, unused
+	InUse  int    `json:"in_use"` // of these, with calls: one, or with HTTP/2 many
+	Dials  uint64 `json:"dials"`  // connections begun since the pool was made
+	Reuses uint64 `json:"reuses"` // calls that began on a connection that had served one before
 }
 
 // Stats returns the present figures.

@@ -72,7 +72,11 @@ func TestSessions(t *testing.T) {
 		} {
 			a.want(400, "POST", "/api/sessions", body)
 		}
-		a.want(415, "POST", "/api/sessions", login, "Content-Type", "application/x-www-form-urlencoded")
+		for _, name := range []string{"Origin", "Referer", "Sec-Fetch-Site"} { // as browsers have them
+			a.want(415, "POST", "/api/sessions", login, "Content-Type", "application/x-www-form-urlencoded", name, "null")
+		}
+		a.want(415, "POST", "/api/sessions", login, "Content-Type", "text/plain")
+		a.want(201, "POST", "/api/sessions", login, "Content-Type", "application/x-www-form-urlencoded") // curl -d
 
 		one, two := secretIn(t, a.want(201, "POST", "/api/sessions", login)), secretIn(t, a.want(201, "POST", "/api/sessions", login))
 		if one == two || len(one) < 32 {

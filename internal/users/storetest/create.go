@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,10 @@ func (s *suite) idempotency() {
 	s.same(s.mustGet(first.ID, seen), first)
 	_, _, _, err = s.store.Create(s.ctx, person(1), once("key-1", "another body"), "")
 	s.wantErr(err, users.ErrKeyReused)
+	for i := 2; i < 12; i++ { // wherever they would be
+		_, _, _, err = s.store.Create(s.ctx, person(i), once("key-1", fmt.Sprint("body of ", i)), "")
+		s.wantErr(err, users.ErrKeyReused)
+	}
 	_, _, _, err = s.store.Create(s.ctx, person(1), once("key-2", "body"), "")
 	s.wantErr(err, users.ErrEmailTaken)
 
