@@ -85,9 +85,8 @@ func eachStore(t *testing.T, f func(t *testing.T, make func(spec RateSpec) *Rate
 		}
 	})
 	t.Run("cluster", func(t *testing.T) {
-		s := redistest.Start(t, "--cluster-enabled", "yes")
-		s.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Address}, MaxRedirects: 3, Protocol: 2})
+		addresses := redistest.Addresses(redistest.StartCluster(t))
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addresses, MaxRedirects: 3, Protocol: 2})
 		t.Cleanup(func() { client.Close() })
 		eventually(t, "the cluster is up", func() bool { return client.Set(t.Context(), "x", 1, 0).Err() == nil })
 		r, _ := share(t, client)
