@@ -101,6 +101,9 @@ func (r *RateRedis) settle(ctx context.Context) {
 				}
 				r.send(ctx, server, ops[:n])
 				ops = ops[n:]
+				if !r.open.Load() {
+					r.flush(ctx) // requests wait; of most keys there is only something to get back
+				}
 			}
 		}
 	}
