@@ -212,3 +212,25 @@ func TestRateKeysApart(t *testing.T) {
 		t.Error("two long keys are one")
 	}
 }
+
+// A Redis that hangs costs those who ask at that moment one timeout, and nobody
+// after them.
+func TestRateHangs(t *testing.T) {
+	for _, spec := range append(whole, RateSpec{Rate: rate(100, time.Hour)}) {
+		server := redistest.Start(t)
+		r, _ := shareWithin(t, connect(t, server.Address), time.Second)
+		l := newRate(t, "x", spec, r)
+		l.Take([]byte("a"), 1, time.Now())
+		server.Stop()
+		begin := time.Now()
+		for i := range 300 {
+			if d := l.Take(fmt.Append(nil, "b", i), 1, time.Now()); !d.Fallback || !d.Allowed {
+				t.Fatalf("%s, request %d: %+v", spec.Algorithm, i, d)
+			}
+		}
+		if took := time.Since(begin); took > 60*time.Second { // else it is 300 s
+			t.Errorf("%s: 300 requests took %v", spec.Algorithm, took)
+		}
+		server.Continue()
+	}
+}

@@ -33,8 +33,12 @@ func connect(t testing.TB, address string) redis.UniversalClient {
 
 // share runs a node's part in Redis until the test ends, or stop is called.
 func share(t testing.TB, client redis.UniversalClient) (r *RateRedis, stop func()) {
+	return shareWithin(t, client, 10*time.Second)
+}
+
+func shareWithin(t testing.TB, client redis.UniversalClient, timeout time.Duration) (r *RateRedis, stop func()) {
 	r = NewRateRedis(nil)
-	r.Use(client, 10*time.Second)
+	r.Use(client, timeout)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
