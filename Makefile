@@ -1,4 +1,4 @@
-# make run | test | check | bench | microbench | cache-tests DIR=… | alerts | phases | journey | fuzz | soak | checker | cover | build
+# make run | test | check | bench | microbench | cache-tests DIR=… | alerts | phases | journey | fuzz | soak | limits-proof | checker | cover | build
 # Everything is set up by what needs it: Go and make are enough.
 
 GO          ?= go
@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME    ?= 30s
 MODULES     := . interop bench
 
-.PHONY: run build test check bench rivals microbench fuzz soak checker cover cache-tests compiler redis postgresql prometheus alerts phases journey gofmt vet staticcheck vulnerabilities graph modules
+.PHONY: run build test check bench rivals microbench fuzz soak limits-proof checker cover cache-tests compiler redis postgresql prometheus alerts phases journey gofmt vet staticcheck vulnerabilities graph modules
 
 run:
 	$(GO) run ./cmd/gateway
@@ -139,6 +139,12 @@ fuzz:
 # reloads; and what takes minutes: clients that do not read.
 soak: checker
 	$(GO) test -tags long -count=1 -timeout 30m -run '^TestE2E(Memory|Reload|WriteStall|Limit)' -v ./cmd/gateway
+
+# Three gateways over one Redis, each under wrk, hold one limit together in every
+# window, and Redis dies on the way.
+limits-proof: compiler redis rivals
+	$(GO) test -tags long -count=1 -pgo=off -run '^TestE2ELimit' -v ./cmd/gateway
+	$(GO) test -count=1 -pgo=off -run '^TestRate(Envelope|Debt|Pays|Credit)' -v ./limiter
 
 # Clients of the user service keep a journal while its servers are killed, hang
 # and lag: four shards, each a primary and two replicas.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 const redisAddr = "127.0.0.1:19300"
@@ -21,7 +23,14 @@ var limitKinds = []struct{ name, limits string }{
 	{"INCR", "{rate: 1000000000/1h, algorithm: fixed_window, scope: global}"},
 }
 
-// compareLimits measures the gateway with each kind of limit, in turn.
+// limitBeds are what the limits stand in front of.
+var limitBeds = []struct{ title, backend string }{
+	{"Forwarding: most of it is the work of forwarding", fmt.Sprintf(`{targets: ["http://%s"]}`, originAddr)},
+	{"Answered by the gateway itself: HTTP and the limit alone", `{kind: respond, body: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}`},
+}
+
+// compareLimits measures gateways with each kind of limit, and then the limiter
+// without a gateway.
 func compareLimits(dir string) error {
 	if err := needs("redis-server", "wrk"); err != nil {
 		return err
@@ -32,60 +41,87 @@ func compareLimits(dir string) error {
 		return fmt.Errorf("starting Redis: %w", err)
 	}
 	defer stop()
-	var rivals []rival
-	for _, k := range limitKinds {
-		rivals = append(rivals, rival{k.name, []string{*gateway, "run", "-config", "FILE"}, "sluice.yaml", withLimits(k.limits)})
-	}
-	results := map[string][]result{}
-	for range *rounds {
-		for _, r := range rivals {
-			one, err := measure(dir, r)
-			if err != nil {
-				return fmt.Errorf("measuring %s: %w", r.name, err)
-			}
-			results[r.name] = append(results[r.name], one)
+	fmt.Printf("%d connections; each kind of limit on a gateway of its own, in turn, %d rounds of %v; medians, and of ratios those within a round\n", *connections, *rounds, *duration)
+	for _, bed := range limitBeds {
+		fmt.Printf("\n%s\n", bed.title)
+		if err := measureLimits(dir, bed.backend); err != nil {
+			return err
 		}
 	}
-	report(rivals, results)
-	ratios(rivals, results)
+	fmt.Printf("\nThe limiter without a gateway: decisions\n")
+	return measureDecisions()
+}
+
+// measureLimits has all kinds run at once, and loads one after the other: what
+// the machine does besides changes more slowly than that.
+func measureLimits(dir, backend string) error {
+	addrs, pids := make([]string, len(limitKinds)), make([]int, len(limitKinds))
+	for i, k := range limitKinds {
+		addrs[i] = fmt.Sprintf("127.0.0.1:%d", 19200+i)
+		r := rival{fmt.Sprintf("limit-%d", i), []string{*gateway, "run", "-config", "FILE"}, fmt.Sprintf("limit-%d.yaml", i), withLimits(addrs[i], backend, k.limits)}
+		stop, pid, err := start(dir, r, addrs[i])
+		if err != nil {
+			return fmt.Errorf("starting %s: %w", k.name, err)
+		}
+		defer stop()
+		pids[i] = pid
+		if _, err := drive(addrs[i], time.Second); err != nil {
+			return err
+		}
+	}
+	all := make([][]result, len(limitKinds)) // of a kind, by rounds
+	for round := range *rounds {
+		for turn := range limitKinds {
+			i := (turn + round) % len(limitKinds) // nobody always comes after the same
+			one, err := measureAt(addrs[i], pids[i])
+			if err != nil {
+				return fmt.Errorf("measuring %s: %w", limitKinds[i].name, err)
+			}
+			all[i] = append(all[i], one)
+		}
+	}
+	reportLimits(all)
 	return nil
 }
 
-func withLimits(limits string) string {
+func reportLimits(all [][]result) {
+	fmt.Printf("  %-10s %14s %8s %12s %10s %16s %18s\n", "", "CPU µs/request", "of user", "requests/s", "p99", "× CPU no limit", "× requests/s INCR")
+	const none, incr = 0, 3
+	for i, k := range limitKinds {
+		median := func(of func(round int) float64) float64 {
+			var each []float64
+			for round := range all[i] {
+				each = append(each, of(round))
+			}
+			slices.Sort(each)
+			return each[len(each)/2]
+		}
+		byCost := slices.Clone(all[i])
+		slices.SortFunc(byCost, func(a, b result) int { return cmp.Compare(a.perRequest, b.perRequest) })
+		fmt.Printf("  %-10s %14.1f %8.1f %12.0f %10s %16.2f %18.1f\n", k.name,
+			median(func(r int) float64 { return all[i][r].perRequest }),
+			median(func(r int) float64 { return all[i][r].user }),
+			median(func(r int) float64 { return all[i][r].perSecond }), byCost[len(byCost)/2].p99,
+			median(func(r int) float64 { return all[i][r].perRequest / all[none][r].perRequest }),
+			median(func(r int) float64 { return all[i][r].perSecond / all[incr][r].perSecond }))
+	}
+}
+
+func withLimits(addr, backend, limits string) string {
 	return fmt.Sprintf(`listeners: [{address: %q}]
 admin: {address: ""}
 access_log: {enabled: %t}
 redis: {addresses: [%q]}
 backends:
-  up: {targets: ["http://%s"]}
+  up: %s
 routes:
   - {name: all, match: "/*", backend: up, limits: [%s]}
-`, proxyAddr, !*lean, redisAddr, originAddr, limits)
+`, addr, !*lean, redisAddr, backend, limits)
 }
 
 func port(addr string) string {
 	_, p, _ := net.SplitHostPort(addr)
 	return p
-}
-
-// ratios prints what each kind costs beside no limit, and what leasing gains.
-func ratios(rivals []rival, results map[string][]result) {
-	median := func(name string, of func(result) float64) float64 {
-		var all []float64
-		for _, r := range results[name] {
-			all = append(all, of(r))
-		}
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
-	cost := func(r result) float64 { return r.perRequest }
-	speed := func(r result) float64 { return r.perSecond }
-	fmt.Println()
-	for _, r := range rivals[1:] {
-		fmt.Printf("%-10s %.2f × the CPU of no limit, %.2f × its requests/s\n", r.name,
-			median(r.name, cost)/median("no limit", cost), median(r.name, speed)/median("no limit", speed))
-	}
-	fmt.Printf("leased     %.1f × the requests/s of a command for each\n", median("leased", speed)/median("INCR", speed))
 }
 
 // needs says what is not installed.

@@ -241,15 +241,22 @@ func measure(dir string, r rival) (result, error) {
 		return result{}, err
 	}
 	defer stop()
-	load := func(d time.Duration) (string, error) {
-		out, err := exec.Command("wrk", "-t2", "-c", strconv.Itoa(*connections), "-d", fmt.Sprintf("%ds", max(1, int(d.Seconds()))), "--latency", "http://"+proxyAddr+"/bench").CombinedOutput()
-		return string(out), err
-	}
-	if _, err := load(time.Second); err != nil {
+	if _, err := drive(proxyAddr, time.Second); err != nil {
 		return result{}, err
 	}
+	return measureAt(proxyAddr, pid)
+}
+
+// drive has wrk load a server, and returns what it says.
+func drive(addr string, d time.Duration) (string, error) {
+	out, err := exec.Command("wrk", "-t2", "-c", strconv.Itoa(*connections), "-d", fmt.Sprintf("%ds", max(1, int(d.Seconds()))), "--latency", "http://"+addr+"/bench").CombinedOutput()
+	return string(out), err
+}
+
+// measureAt measures a server that runs and is warm.
+func measureAt(addr string, pid int) (result, error) {
 	userBefore, systemBefore := cpu(pid)
-	out, err := load(*duration)
+	out, err := drive(addr, *duration)
 	if err != nil {
 		return result{}, err
 	}

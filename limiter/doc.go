@@ -57,4 +57,46 @@
 // servers can do, admitted requests take 1.4 times as long as without load, and
 // 98 % or more of the capacity is used. A backend that takes one request at a
 // time has no room for such fractions: there, it is 2.5 to 2.8 times.
+//
+// # Rate limits without Redis
+//
+// While Redis answers, the gateways together admit at most B + R·t in any time t
+// (see RateLimiter). With on_error local, over any number of outages, it is at
+// most one burst more, 2·B + R·t, if these hold:
+//
+//   - `nodes`, or where it is 0 what Redis last counted, is not less than the
+//     gateways that there are, and not more than B − L.
+//   - They notice the outage and its end alike. The first that finds Redis again
+//     sets the moment when all go back: 400 ms and two timeouts later. A gateway
+//     that loses Redis alone, or finds it later than that, admits R/N beside
+//     what the others lease for as long, and no more than its share of a burst.
+//
+// What it stands on: the shares of N gateways are together a bucket of B − L and
+// R. At the begin each goes on from what it knows of the common bucket. Where all
+// know it, that is the level that it had, and nothing is admitted beyond the
+// envelope; one that knows nothing takes it for full. So a window over the begin
+// has at most what was used of the bucket at that moment beside the envelope: u,
+// of at most B. At the end, before anything is leased, each tells what it has
+// admitted, and the bucket is charged with it, below empty if need be. A bucket
+// that Redis has lost is taken by the first for as full as it knows, which may
+// forget what another knew and the first did not, in the worst case the other
+// part of u. Between finding Redis and going back, a gateway pays ahead for all
+// that its share can still spend, and gets the rest back; an answer that is lost
+// has it pay twice rather than spend twice. So what is admitted too much is
+// paid back: clients at their limit are denied for up to 2·B/R after it, and
+// outages do not add up.
+//
+// Usually it is next to nothing: in TestRateEnvelopeAway and make limits-proof,
+// where three gateways all see the same load, windows over a whole outage stay
+// within B + R·t.
+//
+// What each algorithm keeps to without Redis is not the same. The windows, and
+// bursts under 20 (or 100 times the cost), are counted anew by each gateway for
+// its share, and Redis is not told of it: in the time of one window (of bursts,
+// at once), up to the limit before, during and, where Redis has forgotten
+// everything, after it. on_error deny has neither.
+//
+// A clock of Redis that steps forward by more than δ lets leases overlap once (at
+// most L more); one that steps back begins a fixed or sliding window anew, and
+// makes no bucket wait for longer than 2·B/R + 2 s.
 package limiter

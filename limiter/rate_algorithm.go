@@ -207,6 +207,15 @@ func (r *rateRule) refund(s *rateState, at, cost int64) {
 	}
 }
 
+// convert has s mean under r what it meant under the rule before: so many
+// requests, which are another time.
+func (r *rateRule) convert(s *rateState, before *rateRule, now int64) {
+	if r.algorithm == RateGCRA && s.a > now {
+		used := min((s.a-now+before.interval-1)/before.interval, r.limit)
+		s.a = now + used*r.interval
+	}
+}
+
 // idle reports whether s is as good as no state at all.
 func (r *rateRule) idle(s *rateState, now int64) bool {
 	switch r.algorithm {

@@ -33,8 +33,12 @@ func connect(t testing.TB, address string) redis.UniversalClient {
 
 // share runs a node's part in Redis until the test ends, or stop is called.
 func share(t testing.TB, client redis.UniversalClient) (r *RateRedis, stop func()) {
+	return shareWithin(t, client, 10*time.Second)
+}
+
+func shareWithin(t testing.TB, client redis.UniversalClient, timeout time.Duration) (r *RateRedis, stop func()) {
 	r = NewRateRedis(nil)
-	r.Use(client, 10*time.Second)
+	r.Use(client, timeout)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
@@ -85,9 +89,8 @@ func eachStore(t *testing.T, f func(t *testing.T, make func(spec RateSpec) *Rate
 		}
 	})
 	t.Run("cluster", func(t *testing.T) {
-		s := redistest.Start(t, "--cluster-enabled", "yes")
-		s.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Address}, MaxRedirects: 3, Protocol: 2})
+		addresses := redistest.Addresses(redistest.StartCluster(t))
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addresses, MaxRedirects: 3, Protocol: 2})
 		t.Cleanup(func() { client.Close() })
 		eventually(t, "the cluster is up", func() bool { return client.Set(t.Context(), "x", 1, 0).Err() == nil })
 		r, _ := share(t, client)

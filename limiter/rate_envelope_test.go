@@ -421,11 +421,11 @@ func TestRateAnswersCountOnce(t *testing.T) {
 	r := NewRateRedis(nil)
 	r.Use(connect(t, "127.0.0.1:1"), time.Second)
 	l := newRate(t, "x", RateSpec{Rate: rate(1000, time.Second), Burst: 200}, r)
-	key := sharedKey(l.name, []byte("k"))
+	key := l.seeds.hash([]byte("k"))
 	s := l.leases.shard(key)
 	s.mu.Lock()
 	e := s.of(key, r.now(), 100)
-	l.ask(key, e)
+	l.ask(key, []byte("k"), e)
 	s.mu.Unlock()
 	ops := r.take()
 	if len(ops) != 1 {
@@ -440,7 +440,7 @@ func TestRateAnswersCountOnce(t *testing.T) {
 		t.Errorf("%d tokens of an answer of 7 that came twice", e.tokens)
 	}
 	s.mu.Lock()
-	l.ask(key, e)
+	l.ask(key, []byte("k"), e)
 	s.mu.Unlock()
 	next := r.take()[0]
 	old.seq = e.seq

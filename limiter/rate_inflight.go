@@ -34,7 +34,7 @@ func (f *rateInFlight) keys() int {
 
 // takeInFlight takes a place. The count and its number are drawn together, so
 // that of two requests that overtake each other the later word holds.
-func (l *RateLimiter) takeInFlight(p *rateParams, shared rateKey, key []byte, cost int64, at time.Time) RateDecision {
+func (l *RateLimiter) takeInFlight(p *rateParams, shared rateKey, cost int64) RateDecision {
 	r, f := l.redis, l.inFlight
 	d := RateDecision{limiter: l, key: shared, cost: cost, kind: takenInFlight}
 	f.mu.Lock()

@@ -25,12 +25,13 @@ import (
 // question. A question that comes twice, or after a later one, does nothing.
 //
 // Bursts under 20, or 100 times the cost of a request, are too small to lease:
-// each request asks Redis, except that what was denied is denied here until it could be otherwise. The windows do the
-// same. With on_error local, while Redis is away, each of N nodes has R/N and
-// B/N, beginning with what it knew of the bucket, and tells of what it has
-// admitted when Redis is back, to which all return at the same moment: about one
-// B above the envelope at most, and no burst on return. A node that alone cannot
-// reach Redis has its share beside what the others lease, for as long.
+// each request asks Redis, except that what was denied is denied here until it
+// could be otherwise. The windows do the same.
+//
+// With on_error local, while Redis is away, each of N nodes has R/N and its part
+// of the burst, beginning with what it knew of the bucket, and tells of what it
+// has admitted when Redis is back, to which all return at the same moment. The
+// package's documentation derives what that comes to.
 type RateLimiter struct {
 	name   string
 	start  time.Time
@@ -99,7 +100,10 @@ func (l *RateLimiter) configure(spec RateSpec) {
 	if spec.Algorithm == RateGCRA && p.rule.limit >= rateLeaseLeast {
 		p.lease = p.rule.limit / rateLeaseShare
 	}
-	l.params.Store(p)
+	before := l.params.Swap(p)
+	if before != nil && before.rule != p.rule {
+		l.memory.convert(&p.rule, &before.rule, int64(time.Since(l.start)))
+	}
 }
 
 // Spec is what l holds to.
@@ -112,12 +116,14 @@ func (p *rateParams) leases(cost int64) bool {
 }
 
 // share is this node's part of the rule while Redis is away.
-func (p *rateParams) share(r *RateRedis) rateRule {
-	n := int64(p.spec.Nodes)
-	if n == 0 {
-		n = r.nodes.Load()
+func (p *rateParams) share(r *RateRedis) rateRule { return p.rule.share(p.among(r)) }
+
+// among is how many nodes share the rule while Redis is away.
+func (p *rateParams) among(r *RateRedis) int64 {
+	if p.spec.Nodes > 0 {
+		return int64(p.spec.Nodes)
 	}
-	return p.rule.share(n)
+	return r.nodes.Load()
 }
 
 // blind decides without knowing anything.
@@ -140,18 +146,13 @@ func (l *RateLimiter) Take(key []byte, cost int64, now time.Time) RateDecision {
 	if l.redis == nil || l.redis.server.Load() == nil {
 		return l.takeLocal(p, &p.rule, key, cost, now)
 	}
-	shared := sharedKey(l.name, key)
-	var d RateDecision
 	switch {
 	case p.rule.algorithm == RateConcurrency:
-		return l.takeInFlight(p, shared, key, cost, now)
+		return l.takeInFlight(p, sharedKey(l.name, key), cost)
 	case p.leases(cost):
-		d = l.takeLeased(p, shared, cost)
-	default:
-		return l.takeSync(p, shared, key, cost, now)
+		return l.takeLeased(p, key, cost)
 	}
-	d.limiter, d.key, d.cost = l, shared, cost
-	return d
+	return l.takeSync(p, sharedKey(l.name, key), key, cost, now)
 }
 
 func (l *RateLimiter) takeLocal(p *rateParams, rule *rateRule, key []byte, cost int64, now time.Time) RateDecision {

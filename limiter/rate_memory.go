@@ -106,6 +106,19 @@ func (m *rateMemory) refund(rule *rateRule, key rateKey, at, cost int64, spilled
 	}
 }
 
+// convert has all states mean under rule what they meant under the one before.
+func (m *rateMemory) convert(rule, before *rateRule, now int64) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		rule.convert(&s.spill, before, now)
+		for at := range s.slots {
+			rule.convert(&s.slots[at].state, before, now)
+		}
+		s.mu.Unlock()
+	}
+}
+
 func (s *rateShard) put(key rateKey, state rateState) {
 	if s.index == nil {
 		s.index = make(map[rateKey]uint32)

@@ -18,7 +18,7 @@ const (
 	rateAlive    = 3 * rateBeat           // how long one of them is good for
 	rateProbe    = 100 * time.Millisecond // at first between two attempts to reach Redis
 	rateProbeMax = 250 * time.Millisecond
-	rateResume   = 500 * time.Millisecond // for all gateways to have found it again
+	rateResume   = 400 * time.Millisecond // and two timeouts, for all gateways to have found it again
 	rateBatch    = 512                    // commands in a pipeline
 )
 
@@ -40,12 +40,15 @@ type RateRedis struct {
 	open   atomic.Bool  // the breaker
 	nodes  atomic.Int64 // that lived when Redis was last asked
 	seq    atomic.Uint64
+	resume atomic.Int64 // when the breaker closes, while this node waits for the others; else 0
+	closed atomic.Int64 // when it last did
 
 	mu    sync.Mutex
 	queue []rateOp
 	spare []rateOp
 	kick  chan struct{}
 	held  map[*RateLimiter]struct{} // whose requests under way are to be told of again
+	owing map[*RateLimiter]struct{} // that have admitted something without Redis
 }
 
 type rateServer struct {
@@ -71,7 +74,7 @@ func NewRateRedis(failed func(error)) *RateRedis {
 	}
 	r := &RateRedis{
 		node: "n" + hex.EncodeToString(id), failed: failed, scripts: newRateScripts(),
-		kick: make(chan struct{}, 1), held: make(map[*RateLimiter]struct{}),
+		kick: make(chan struct{}, 1), held: make(map[*RateLimiter]struct{}), owing: make(map[*RateLimiter]struct{}),
 	}
 	begin := time.Now().Add(-time.Hour)
 	r.now = func() int64 { return int64(time.Since(begin)) }
@@ -136,16 +139,18 @@ func (r *RateRedis) Run(ctx context.Context) error {
 			returning := r.open.Load() && !back && pause > rateProbe
 			if wait, ok := r.alive(ctx, returning); ok && wait > 0 {
 				back = true
-				beat.Reset(wait)
+				r.resume.Store(r.now() + int64(wait))
+				r.settle(ctx)
+				beat.Reset(max(time.Duration(r.resume.Load()-r.now()), time.Millisecond))
 				continue
 			} else if ok {
 				back, pause = false, 0
-				r.open.Store(false)
-				r.remind()
+				r.close(ctx)
 				beat.Reset(rateBeat)
 				continue
 			}
 			back = false
+			r.resume.Store(0)
 			pause = min(max(2*pause, rateProbe), rateProbeMax)
 			beat.Reset(pause)
 		case <-r.kick:
@@ -158,6 +163,17 @@ func (r *RateRedis) Run(ctx context.Context) error {
 	}
 }
 
+// close closes the breaker.
+func (r *RateRedis) close(ctx context.Context) {
+	r.resume.Store(0)
+	if r.open.Load() {
+		r.closed.Store(r.now())
+		r.open.Store(false)
+		r.settle(ctx)
+	}
+	r.remind()
+}
+
 // alive says that this node lives and learns how many others do. It is also how
 // Redis is found again: returning has it say how long to wait for the others.
 func (r *RateRedis) alive(ctx context.Context, returning bool) (wait time.Duration, ok bool) {
@@ -167,7 +183,7 @@ func (r *RateRedis) alive(ctx context.Context, returning bool) (wait time.Durati
 	}
 	resume := time.Duration(0)
 	if returning {
-		resume = rateResume
+		resume = min(rateResume+2*server.timeout, 2*rateTerm)
 	}
 	ctx, cancel := context.WithTimeout(ctx, server.timeout)
 	defer cancel()
@@ -205,7 +221,7 @@ func (r *RateRedis) flush(ctx context.Context) {
 	for len(ops) > 0 {
 		n := min(len(ops), rateBatch)
 		server := r.server.Load()
-		if server == nil || r.open.Load() {
+		if server == nil || r.open.Load() && r.resume.Load() == 0 {
 			r.fail(ops, errRateDown)
 			break
 		}

@@ -15,6 +15,9 @@ import "github.com/redis/go-redis/v9"
 // holds, so that what it has spent, or never got, is out no longer; one that is
 // not newer than the last does nothing. Where there are nodes that have not come
 // yet, half of what may be out stays for them.
+//
+// What nodes admitted without Redis is a debt: the bucket may be that much below
+// empty, or the next outage could add to it.
 const rateLeaseLua = `
 local node, seq, hold, want = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local interval, capacity, cap = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -44,7 +47,7 @@ if seq <= last then return {0, 0, 0, 0, others + 1} end
 hold = math.min(hold, mine)
 local span = capacity * interval / 1000
 full = math.max(full or (now + math.ceil(used * interval / 1000)), now)
-full = math.min(full + math.ceil(debt * interval / 1000), now + math.floor(span))
+full = math.max(math.min(full + math.ceil(debt * interval / 1000), now + math.floor(2 * span) + 2 * term), now)
 local level = math.floor((span - (full - now)) * 1000 / interval + 0.000001)
 local give = math.min(want, level)
 give = math.min(give, math.max(math.floor(cap / (others + 1)), 1) - hold)

@@ -53,7 +53,7 @@ func (l *RateLimiter) deny(p *rateParams, s *leaseShard, key rateKey, cost, now 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.of(key, now, max(p.maxKeys/len(l.leases.shards), 1))
-	if e.quiet <= now || int64(e.chunk) >= cost {
+	if e != &s.spill && (e.quiet <= now || int64(e.chunk) >= cost) {
 		e.chunk = int32(min(cost, mostRate))
 		e.quiet, e.until = now+int64(min(d.Retry, rateDenied)), now+int64(d.Retry)
 		e.full = now + int64(max(d.Reset, d.Retry))

@@ -36,7 +36,8 @@ type Server struct {
 
 // Start runs a redis-server without persistence on a free port until the test
 // is over. args are further options of its command line, such as
-// "--appendonly", "yes". It fails the test where no redis-server is installed.
+// "--appendonly", "yes"; PORT among them is the port that it gets. It fails the
+// test where no redis-server is installed.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -191,6 +192,9 @@ func (s *Server) start() error {
 		"--bind", host, "--port", port, "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no", "--tcp-backlog", "128",
 	}, s.args...)
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "PORT", port)
+	}
 	s.run, err = launch(args)
 	return err
 }
@@ -249,7 +253,7 @@ func (l *log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text.Write(p)
-	if !l.said && bytes.Contains(l.text.Bytes(), []byte("Ready to accept connections")) {
+	if !l.said && (bytes.Contains(l.text.Bytes(), []byte("Ready to accept connections")) || bytes.Contains(l.text.Bytes(), []byte("+monitor master"))) {
 		l.said = true
 		close(l.ready)
 	}
