@@ -157,16 +157,22 @@ cover:
 
 # The public suite http-tests/cache-tests, which is in DIR, with npm i done. TALLY
 # counts by the suite's own rules; FAILED=1 lists what did not pass. What stays red,
-# and why, is in edgecache/doc.go.
+# and why, is in edgecache/doc.go. PEER=nginx or varnish runs the same against those.
 DIR   ?= ../cache-tests
 TALLY ?= ../shared/cache-tests/tally.mjs
+PEER  ?= gateway
+PEERS := $(abspath edgecache/testdata)/cache-tests
 
 cache-tests: build
 	@set -e; \
 	out=$$(mktemp -d); origin=; gateway=; \
 	trap '[ -z "$$gateway" ] || kill $$gateway; [ -z "$$origin" ] || kill $$origin; rm -rf "$$out"' EXIT; \
 	( cd "$(DIR)" && npm_config_protocol=http npm_config_port=8000 npm_config_pidfile="$$out/pid" exec node test-engine/server/server.mjs ) >"$$out/origin" 2>&1 & origin=$$!; \
-	bin/gateway run -config edgecache/testdata/cache-tests.yaml >"$$out/gateway" 2>&1 & gateway=$$!; \
+	case $(PEER) in \
+	nginx) exec nginx -p "$$out" -e "$$out/error" -c $(PEERS).nginx;; \
+	varnish) exec varnishd -F -j none -n "$$out/varnish" -a 127.0.0.1:8765 -f $(PEERS).vcl -s malloc,256m -t 0 -p default_grace=0;; \
+	*) exec bin/gateway run -config $(PEERS).yaml;; \
+	esac >"$$out/gateway" 2>&1 & gateway=$$!; \
 	sleep 2; \
 	( cd "$(DIR)" && npm_package_config_id= npm_config_base=http://127.0.0.1:8765 node --no-warnings test-engine/cli.mjs ) >"$$out/results.json"; \
 	node "$(TALLY)" "$(DIR)" "$$out/results.json"

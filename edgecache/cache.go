@@ -159,22 +159,36 @@ func (c *Cache) Sequence() uint64 {
 	return c.purger.Sequence()
 }
 
+// Still is what has become of e, which was found for r before.
+func (c *Cache) Still(r *Request, e *Entry) Verdict {
+	if c.purger == nil {
+		return Valid
+	}
+	return c.purger.Verdict(&Resource{Text: string(r.Text)}, e)
+}
+
 // Put stores e, which answers r, for requests that select it, in the place of
 // what those had so far.
 func (c *Cache) Put(r *Request, e *Entry) {
-	c.keep(r, e)
-	if c.second != nil && e.Complete() {
+	if c.keep(r, e) && c.second != nil && e.Complete() {
 		c.second.Put(r.Key, string(r.Text), e)
 	}
 }
 
-// keep stores e in memory.
-func (c *Cache) keep(r *Request, e *Entry) {
+// keep stores e in memory, unless what those requests have was asked for when more
+// was known to be purged: a slow response does not take the place of a new one.
+func (c *Cache) keep(r *Request, e *Entry) (kept bool) {
 	text := string(r.Text)
 	c.store.Update(r.Key, func(old *Resource) *Resource {
 		next := &Resource{Text: text, Variants: []*Entry{e}}
-		if old == nil || old.Text != text {
+		if kept = true; old == nil || old.Text != text {
 			return next
+		}
+		for _, other := range old.Variants {
+			if other.Purges > e.Purges && (other.Vary == e.Vary || other.selected(r.Fields, nil)) {
+				kept = false
+				return old
+			}
 		}
 		next.Text = old.Text
 		for _, other := range old.Variants {
@@ -184,6 +198,7 @@ func (c *Cache) keep(r *Request, e *Entry) {
 		}
 		return next
 	})
+	return kept
 }
 
 // Pass remembers that requests like r are not worth waiting for.

@@ -48,5 +48,5 @@
 //     for again as a whole. Parts with a strong validator are combined.
 //
 // Its four tests partial-store-partial-reuse-partial* have an origin that counts
-// one byte too many in Content-Range; see Place.
+// one byte too many in Content-Range; see Request.Place.
 package edgecache

@@ -241,9 +241,9 @@ func (f *Fill) store(data []byte) {
 	one := *f.entry
 	one.Body, one.Length, one.Purges = trimmed(data), int64(len(data)), f.Purges
 	f.mu.Unlock()
+	defer f.mu.Lock()
 	f.put(&one)
 	f.leave()
-	f.mu.Lock()
 }
 
 // grow reserves what b more bytes need.

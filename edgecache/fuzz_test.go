@@ -43,7 +43,7 @@ func FuzzJudge(f *testing.F) {
 		e.NotModified(req)
 		e.RangeApplies(req)
 		e.Tags(func(string) bool { return true })
-		if s, ok := Place(res.Fields, length); ok && (s.Start < 0 || s.Length != length || s.Whole >= 0 && s.Whole < s.Start+s.Length) {
+		if s, ok := req.Place(res); ok && (s.Start < 0 || s.Length != length || s.Whole >= 0 && s.Whole < s.Start+s.Length) {
 			t.Fatalf("%+v of %d bytes", s, length)
 		}
 		if next := rules.Freshened(e, req, responseOf(304, response)); next != nil && next.Status != e.Status {

@@ -9,22 +9,27 @@ import (
 // with an unsafe method that was not answered with an error, and those of its
 // Location and Content-Location where they are of the same origin (RFC 9111,
 // section 4.4), and of the groups that the answer names (RFC 9875, section 3).
-// unsafe methods are all that are not known to be safe.
-func (c *Cache) Invalidate(target string, status int, fields []Field) {
+// unsafe methods are all that are not known to be safe. It returns by how much that
+// moves Sequence on.
+func (c *Cache) Invalidate(target string, status int, fields []Field) (n uint64) {
 	if c.purger == nil || status < 200 || status > 399 {
-		return
+		return 0
 	}
 	f := (&Response{Fields: fields}).facts()
 	origin := originOf(target)
 	c.purger.Invalidate(Purge{Kind: PurgeURL, Value: target})
+	n++
 	for _, reference := range [...]string{f.location, f.contentLoc} {
 		if other := resolve(target, reference); other != "" && other != target && originOf(other) == origin {
 			c.purger.Invalidate(Purge{Kind: PurgeURL, Value: other})
+			n++
 		}
 	}
 	for _, group := range f.groups {
 		c.purger.Invalidate(Purge{Kind: PurgeTag, Value: group, Origin: origin})
+		n++
 	}
+	return n
 }
 
 // Names reports whether the Content-Location of a response is target itself, so

@@ -28,12 +28,11 @@ func (r *Rules) Freshened(e *Entry, req *Request, res *Response) *Entry {
 	if !f.hasDate {
 		g.hasDate = false // the stored Date is not when this was made
 	}
-	next, why := r.judge(&Request{Method: "GET", Fields: req.Fields, control: req.control, hasRange: true}, &all, &g)
+	next, why := r.judge(&Request{Method: "GET", Fields: req.Fields, control: req.control, authorized: req.authorized, hasRange: true}, &all, &g)
 	if why != "" {
 		return nil
 	}
 	next.Head, next.Body, next.Parts = head, e.Body, e.Parts
-	next.Flags |= e.Flags & Shareable
 	return next
 }
 
@@ -68,8 +67,12 @@ func (e *Entry) Agrees(res *Response) bool {
 }
 
 // A Span is a stretch of a content: from Start, and the length of the whole, -1
-// for unknown.
-type Span struct{ Start, Length, Whole int64 }
+// for unknown. Where it is Alone, it is certain for a part by itself, but not how
+// it fits others.
+type Span struct {
+	Start, Length, Whole int64
+	Alone                bool
+}
 
 // span reads Content-Range of a 206 (RFC 9110, section 14.4).
 func span(contentRange string) (s Span, ok bool) {
@@ -111,27 +114,42 @@ func position(text string) (n int64, ok bool) {
 	return n, true
 }
 
-// Place is where the content of a 206 of length bytes belongs. Origins count one
-// too many for the last range of a content (its end, not its last byte): what
-// came is what counts then, and the whole is as long as that makes it.
-func Place(fields []Field, length int64) (Span, bool) {
+// Place is where the content of a 206 to r belongs. It must be as long as
+// Content-Range says: what is shorter was cut, by whomever.
+//
+// There are origins that count one too many for the end of a content (where it
+// ends, not its last byte). What they send is taken for what it must be if the
+// last n bytes were asked for and n have come: then it ends where the content
+// does, and begins where Content-Range says.
+func (r *Request) Place(res *Response) (Span, bool) {
 	text, seen := "", false
-	for i := range fields {
-		if equalFold(fields[i].Name, "Content-Range") {
+	for i := range res.Fields {
+		switch name := res.Fields[i].Name; {
+		case equalFold(name, "Content-Range"):
 			if seen {
 				return Span{}, false
 			}
-			text, seen = view(fields[i].Value), true
+			text, seen = view(res.Fields[i].Value), true
+		case equalFold(name, "Content-Type") && strings.HasPrefix(strings.ToLower(trim(view(res.Fields[i].Value))), "multipart/byteranges"):
+			return Span{}, false // Content-Range is not of what is in there
 		}
 	}
 	s, ok := span(text)
-	if !ok || length <= 0 {
+	if !ok || res.Length <= 0 {
 		return Span{}, false
 	}
-	if s.Whole == s.Start+s.Length && s.Length == length+1 {
-		s.Length, s.Whole = length, s.Whole-1
+	if s.Whole == s.Start+s.Length && s.Length == res.Length+1 && s.Start > 0 && r.asksLast(res.Length) {
+		return Span{Start: s.Start, Length: s.Length - 1, Whole: s.Whole - 1, Alone: true}, true
 	}
-	return s, s.Length == length
+	return s, s.Length == res.Length
+}
+
+// asksLast reports whether r asks for the last n bytes and nothing else.
+func (r *Request) asksLast(n int64) bool {
+	unit, set, _ := strings.Cut(r.rangeField, "=")
+	suffix, ok := strings.CutPrefix(trim(set), "-")
+	last, number := position(suffix)
+	return strings.EqualFold(trim(unit), "bytes") && ok && number && last == n && !r.severalRanges
 }
 
 // Partial makes e, which was judged for a 206, hold data at s.

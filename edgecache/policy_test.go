@@ -338,26 +338,48 @@ func TestFreshened(t *testing.T) {
 	if rules.Freshened(old, req, responseOf(304, "Cache-Control: no-store")) != nil {
 		t.Error("a 304 with no-store left it stored")
 	}
+	shared := e
+	shared.Flags |= Shareable
+	if e = rules.Freshened(shared, req, responseOf(304, "Cache-Control: max-age=60")); e == nil || e.Flags&Shareable != 0 {
+		t.Error("a 304 without public left it for requests with Authorization")
+	}
+	if rules.Freshened(shared, requestOf("GET", "Authorization: a"), responseOf(304, "Cache-Control: max-age=60")) != nil {
+		t.Error("a 304 without public, for somebody, left it for everybody")
+	}
 	if old.Describes(responseOf(304, `ETag: "b"`)) || !old.Describes(responseOf(304, `ETag: W/"a"`)) || !old.Describes(responseOf(304, "")) {
 		t.Error("which 304 is about it")
 	}
 }
 
+// Where the content of a 206 belongs. One that is shorter than Content-Range says
+// was cut, and belongs nowhere: but for the last bytes, where as many have come as
+// were asked for.
 func TestPlace(t *testing.T) {
 	for _, c := range []struct {
-		ranged string
-		length int64
-		want   Span
-		ok     bool
+		asked, ranged string
+		length        int64
+		want          Span
+		ok            bool
 	}{
-		{"bytes 0-4/10", 5, Span{0, 5, 10}, true}, {"bytes 0-4/*", 5, Span{0, 5, -1}, true}, {"bytes 5-9/10", 5, Span{5, 5, 10}, true},
-		{"bytes 4-9/10", 5, Span{4, 5, 9}, true}, {"bytes 3-9/10", 5, Span{}, false}, {"bytes 0-4/10", 4, Span{}, false},
-		{"bytes 0-4/5", 6, Span{}, false}, {"bytes 4-0/10", 5, Span{}, false}, {"bytes */10", 5, Span{}, false}, {"lines 0-4/10", 5, Span{}, false},
-		{"bytes 0-4/3", 5, Span{}, false}, {"bytes 0-99999999999999999999/10", 5, Span{}, false}, {"", 5, Span{}, false},
+		{"bytes=0-4", "bytes 0-4/10", 5, Span{0, 5, 10, false}, true}, {"bytes=0-4", "bytes 0-4/*", 5, Span{0, 5, -1, false}, true},
+		{"bytes=5-", "bytes 5-9/10", 5, Span{5, 5, 10, false}, true}, {"bytes=-5", "bytes 5-9/10", 5, Span{5, 5, 10, false}, true},
+		{"bytes=-5", "bytes 4-9/10", 5, Span{4, 5, 9, true}, true}, {"Bytes = -5 ", "bytes 4-9/10", 5, Span{4, 5, 9, true}, true},
+		{"bytes=-6", "bytes 4-9/10", 5, Span{}, false}, {"bytes=4-", "bytes 4-9/10", 5, Span{}, false}, {"bytes=4-9", "bytes 4-9/10", 5, Span{}, false},
+		{"bytes=-5,-5", "bytes 4-9/10", 5, Span{}, false}, {"bytes=-5, 1-2", "bytes 4-9/10", 5, Span{}, false}, {"lines=-5", "bytes 4-9/10", 5, Span{}, false},
+		{"bytes=-5", "bytes 4-9/*", 5, Span{}, false}, {"bytes=-5", "bytes 4-9/11", 5, Span{}, false}, {"bytes=-5", "bytes 3-9/10", 5, Span{}, false},
+		{"bytes=-5", "bytes 0-5/6", 5, Span{}, false}, // it would be all there is
+		{"bytes=-5\nRange: bytes=-5", "bytes 4-9/10", 5, Span{}, false},
+		{"bytes=0-4", "bytes 0-4/10", 4, Span{}, false}, {"bytes=0-4", "bytes 0-4/5", 6, Span{}, false}, {"bytes=0-4", "bytes 4-0/10", 5, Span{}, false},
+		{"bytes=0-4", "bytes */10", 5, Span{}, false}, {"bytes=0-4", "lines 0-4/10", 5, Span{}, false}, {"bytes=0-4", "bytes 0-4/3", 5, Span{}, false},
+		{"bytes=0-4", "bytes 0-99999999999999999999/10", 5, Span{}, false}, {"bytes=0-4", "", 5, Span{}, false},
+		{"bytes=0-4", "bytes 0-4/10\nContent-Range: bytes 0-4/10", 5, Span{}, false},
+		{"bytes=0-4", "bytes 0-4/10\nContent-Type: Multipart/Byteranges; boundary=x", 5, Span{}, false},
 	} {
-		got, ok := Place(lines("Content-Range: "+c.ranged), c.length)
+		res := responseOf(206, "Content-Range: "+c.ranged)
+		res.Length = c.length
+		got, ok := requestOf("GET", "Range: "+c.asked).Place(res)
 		if ok != c.ok || ok && got != c.want {
-			t.Errorf("%s of %d bytes: %+v, %v", c.ranged, c.length, got, ok)
+			t.Errorf("%s of %d bytes, asked for %s: %+v, %v", c.ranged, c.length, c.asked, got, ok)
 		}
 	}
 }

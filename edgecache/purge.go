@@ -50,7 +50,8 @@ type Purges struct {
 	doubt, blind, floor atomic.Uint64
 	seq                 atomic.Uint64 // the last number given
 
-	mu sync.Mutex // one number after the other
+	mu   sync.Mutex // one number after the other
+	next *Purges    // who has taken its place
 
 	log *purgeLog // nil: this gateway is alone
 	out outbox
@@ -141,11 +142,13 @@ func (p *Purges) Spares(r *Resource, after uint64) bool {
 // Purge is in force here when it returns, and everywhere if err is nil;
 // otherwise it is ErrHeldHere.
 func (p *Purges) Purge(x Purge) error {
-	p.apply(x, 0)
-	if p.log == nil {
+	one, next := p.make(x)
+	if next != nil {
+		return next.Purge(x)
+	}
+	if one == nil {
 		return nil
 	}
-	one := p.out.add(x)
 	late := time.NewTimer(4 * p.cfg.Timeout)
 	defer late.Stop()
 	select {
@@ -159,21 +162,58 @@ func (p *Purges) Purge(x Purge) error {
 // Invalidate is Purge for who cannot wait for the other gateways: they are told
 // soon.
 func (p *Purges) Invalidate(x Purge) {
-	p.apply(x, 0)
-	if p.log != nil {
-		p.out.add(x)
+	if _, next := p.make(x); next != nil {
+		next.Invalidate(x)
 	}
 }
 
-// apply has a purge hold here; log is its position there, 0 if it has none yet.
-// The rule is there before its number is, so that nobody takes the number for
-// his request and is spared the rule.
+// make has a purge of this gateway hold here. It returns what will tell the others
+// of it, or else who does so, if there is anybody to be told.
+func (p *Purges) make(x Purge) (*parcel, *Purges) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hold(x, 0), p.next
+}
+
+// apply has a purge of the log hold here, where it is at that position.
 func (p *Purges) apply(x Purge, log uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.hold(x, log)
+}
+
+// hold has a purge hold; log is its position in the log, 0 if it is yet to go
+// there. The rule is there before its number is, so that nobody takes the number
+// for his request and is spared the rule; and so is the parcel, so that who takes
+// it for what he knew of the log, and goes by that in the second level, knows of
+// this one too (verdictShared). mu is held.
+func (p *Purges) hold(x Purge, log uint64) (one *parcel) {
 	n := p.seq.Load() + 1
 	p.rules.add(x, n, log)
+	if log == 0 && p.log != nil && p.next == nil {
+		one = p.out.add(x)
+	}
 	p.seq.Store(n)
+	return one
+}
+
+// number is the last one given, and whatever it was given to holds.
+func (p *Purges) number() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seq.Load()
+}
+
+// Succeed has next take the place of p, whose Run is about to end: next tells the
+// others what they have not been told yet, and whatever is purged here later, by an
+// exchange that began before. It is called before next's Run.
+func (p *Purges) Succeed(next *Purges) {
+	p.mu.Lock()
+	p.next = next
+	p.mu.Unlock()
+	for _, one := range p.out.next(maxParcels) {
+		next.Invalidate(one.purge)
+	}
 }
 
 // distrust doubts all that was requested until now, by the mark that is given.

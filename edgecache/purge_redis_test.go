@@ -1,6 +1,7 @@
 package edgecache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -196,6 +197,79 @@ func TestLostLog(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPurgeIsWholeWithItsNumber: who sees a purge's number finds it among those that
+// the log does not have yet. Else what the second level has, held to what is known of
+// the log by that number, would pass for newer than the purge.
+func TestPurgeIsWholeWithItsNumber(t *testing.T) {
+	p, err := NewPurges(PurgesConfig{Redis: newIdleRedis(t), Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, e := purgeable("http://a/x", "", 0)
+	p.out.mu.Lock()
+	done := make(chan struct{})
+	go func() { defer close(done); p.Invalidate(Purge{Kind: PurgeURL, Value: "http://a/x"}) }()
+	eventually(t, "there is a rule", func() bool { return p.rules.judge(r, e, 0, false) == Purged })
+	for end := time.Now().Add(20 * time.Millisecond); time.Now().Before(end); {
+		if p.Sequence() > 0 {
+			t.Fatal("the purge has its number before others can be told of it")
+		}
+	}
+	p.out.mu.Unlock()
+	<-done
+	if p.Sequence() != 1 || p.out.waiting() != 1 {
+		t.Errorf("number %d, %d purges wait", p.Sequence(), p.out.waiting())
+	}
+}
+
+// TestSucceed: what others have not been told, and what is still purged by who began
+// before, goes to who comes after.
+func TestSucceed(t *testing.T) {
+	newOne := func() *Purges {
+		p, err := NewPurges(PurgesConfig{Redis: newIdleRedis(t), Name: "test", Timeout: time.Millisecond, Blindness: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	old, next, last := newOne(), newOne(), newOne()
+	old.Invalidate(Purge{Kind: PurgeURL, Value: "http://a/x"})
+	old.Succeed(next)
+	next.Succeed(last)
+	if err := old.Purge(Purge{Kind: PurgeTag, Value: "t"}); !errors.Is(err, ErrHeldHere) {
+		t.Errorf("it says %v", err)
+	}
+	r, e := purgeable("http://a/x", "", 0)
+	s, f := purgeable("http://a/y", "Surrogate-Key: t\r\n", 0)
+	for _, p := range []*Purges{old, last} {
+		if p.Verdict(r, e) != Purged || p.Verdict(s, f) != Purged {
+			t.Errorf("verdicts %d and %d", p.Verdict(r, e), p.Verdict(s, f))
+		}
+	}
+	if n := last.out.waiting(); n != 2 {
+		t.Errorf("%d purges wait to be told, want 2", n)
+	}
+}
+
+// TestPurgesLeaveNothingUntold: who ends tells what is left.
+func TestPurgesLeaveNothingUntold(t *testing.T) {
+	server := startRedis(t)
+	a := startGateway(t, server.Address).ready(t)
+	there := a.stored("http://a/x")
+	p, err := NewPurges(PurgesConfig{Redis: a.purges.cfg.Redis, Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Invalidate(Purge{Kind: PurgeURL, Value: "http://a/x"})
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = p.Run(over)
+	if p.out.waiting() != 0 {
+		t.Error("it has left without a word")
+	}
+	eventually(t, "the purge arrives", func() bool { return there() == Purged })
 }
 
 // TestOutboxOverflows: more purges than are kept become one of all.

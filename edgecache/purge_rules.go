@@ -272,14 +272,15 @@ func (r *rules) judgeHost(host string, see func(uint64)) {
 	}
 }
 
-// forget drops the rules of that time and before, and returns the last position
-// in the log that one of them had.
-func (r *rules) forget(here uint64) (log uint64) {
+// forget drops the rules of that time and before, once it has told the last
+// position in the log that one of them had.
+func (r *rules) forget(here uint64, tell func(log uint64)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := *r.table.Load()
 	table := make([]atomic.Pointer[rule], len(old))
 	r.n = 0
+	log := uint64(0)
 	for i := range old {
 		for one := old[i].Load(); one != nil; one = one.next {
 			if max(one.hard.here.Load(), one.soft.here.Load()) <= here {
@@ -290,8 +291,8 @@ func (r *rules) forget(here uint64) (log uint64) {
 			r.n++
 		}
 	}
+	tell(log)
 	r.table.Store(&table)
-	return log
 }
 
 func (one *rule) copy() *rule {

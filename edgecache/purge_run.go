@@ -76,7 +76,7 @@ func (p *Purges) readSome(ctx context.Context) (int, error) {
 	if n := len(elements); n > 0 {
 		l.last, l.lastMark = elements[n-1].at, elements[n-1].mark
 	}
-	l.note(p.seq.Load(), l.last)
+	l.note(p.number(), l.last)
 	return len(elements), nil
 }
 
@@ -127,6 +127,7 @@ func (p *Purges) learn(e element) {
 
 // carrying takes purges to the log.
 func (p *Purges) carrying(ctx context.Context) {
+	defer p.carryRest(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,6 +141,24 @@ func (p *Purges) carrying(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// carryRest tries to take along what is left when ctx is done and nobody else will.
+func (p *Purges) carryRest(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*p.cfg.Timeout)
+	defer cancel()
+	for p.out.waiting() > 0 && !p.succeeded() {
+		if err := p.carry(bounded); err != nil {
+			p.cfg.Log.Warn("other gateways have not been told of what was purged last", "purges", p.out.waiting(), "error", err)
+			return
+		}
+	}
+}
+
+func (p *Purges) succeeded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next != nil
 }
 
 const parcelsAtOnce = 128
@@ -233,10 +252,11 @@ func (p *Purges) sweep(seq uint64, forget bool) {
 		return
 	}
 	raise(&p.floor, seq)
-	log := p.rules.forget(seq)
-	if p.log != nil {
-		p.log.raise(log + 1)
-	}
+	p.rules.forget(seq, func(log uint64) {
+		if p.log != nil {
+			p.log.raise(log + 1)
+		}
+	})
 }
 
 func raise(a *atomic.Uint64, to uint64) {

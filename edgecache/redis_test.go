@@ -3,8 +3,6 @@ package edgecache
 import (
 	"context"
 	"encoding/binary"
-	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -76,84 +74,13 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// A wire is between a gateway and Redis, and can be cut.
-type wire struct {
-	Address string
-	to      string
-	mu      sync.Mutex
-	cut     bool
-	conns   map[net.Conn]bool
-}
+func newWire(t *testing.T, to string) *redistest.Wire { return redistest.NewWire(t, to) }
 
-func newWire(t *testing.T, to string) *wire {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{Address: ln.Addr().String(), to: to, conns: map[net.Conn]bool{}}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { w.carry(c) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		w.Cut()
-		wg.Wait()
-	})
-	return w
-}
-
-func (w *wire) carry(c net.Conn) {
-	defer c.Close()
-	up, err := net.Dial("tcp", w.to)
-	if err != nil {
-		return
-	}
-	defer up.Close()
-	w.mu.Lock()
-	if w.cut {
-		w.mu.Unlock()
-		return
-	}
-	w.conns[c], w.conns[up] = true, true
-	w.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(up, c)
-		_ = up.Close()
-	}()
-	_, _ = io.Copy(c, up)
-	_ = c.Close()
-	<-done
-	w.mu.Lock()
-	delete(w.conns, c)
-	delete(w.conns, up)
-	w.mu.Unlock()
-}
-
-// Cut closes what is open, and has nothing through.
-func (w *wire) Cut() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = true
-	for c := range w.conns {
-		_ = c.Close()
-	}
-}
-
-// Mend has connections through again.
-func (w *wire) Mend() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = false
+// newIdleRedis is a client of a server that is not there.
+func newIdleRedis(t *testing.T) *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ContextTimeoutEnabled: true, MaxRetries: -1})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 func startRedis(t *testing.T) *redistest.Server { return redistest.Start(t) }

@@ -69,7 +69,7 @@ func field(vary string) string { return strconv.FormatUint(xxhash.Sum64String(va
 // Get is the resource of that key, nil for none. It takes as long as the
 // time-out at most; Redis may go on for a moment after that.
 func (s *Shared) Get(ctx context.Context, k Key, text string) *Resource {
-	known, last, ok := s.cfg.Purges.log.knowledge()
+	_, last, ok := s.cfg.Purges.log.knowledge()
 	if !ok || !s.breaker.allow(time.Now()) {
 		s.counts.skipped.Add(1)
 		return nil
@@ -88,7 +88,7 @@ func (s *Shared) Get(ctx context.Context, k Key, text string) *Resource {
 	}
 	r := &Resource{Text: text}
 	for name, value := range values {
-		e := s.read(k, name, value, text, known)
+		e := s.read(k, name, value, text)
 		if e == nil {
 			continue
 		}
@@ -106,24 +106,30 @@ func (s *Shared) Get(ctx context.Context, k Key, text string) *Resource {
 
 // read is the entry in a value; nil if it is not fit for use, and then it is
 // deleted.
-func (s *Shared) read(k Key, name, value, text string, known known) *Entry {
+func (s *Shared) read(k Key, name, value, text string) *Entry {
 	shared, err := decodeShared(value)
 	switch {
 	case err != nil, shared.resource.Text != text:
 		s.counts.corrupt.Add(1)
-	case shared.log != xxhash.Sum64String(known.name), shared.position < known.floor,
-		shared.expires <= time.Now().UnixMilli():
+	case shared.expires <= time.Now().UnixMilli():
 		s.counts.outdated.Add(1)
 	default:
 		e := shared.resource.Variants[0]
-		switch s.cfg.Purges.verdictShared(shared.resource, e, shared.position) {
-		case Stale:
-			e.Flags |= Invalidated
-			return e
-		case Valid:
+		verdict := s.cfg.Purges.verdictShared(shared.resource, e, shared.position)
+		// What is known of the log comes after the verdict: rules that were
+		// forgotten meanwhile have raised its floor first.
+		known, _, ok := s.cfg.Purges.log.knowledge()
+		switch {
+		case !ok:
+			return nil // a new log is being read
+		case verdict > Stale, shared.log != xxhash.Sum64String(known.name), shared.position < known.floor:
+			s.counts.outdated.Add(1)
+		default:
+			if verdict == Stale {
+				e.Flags |= Invalidated
+			}
 			return e
 		}
-		s.counts.outdated.Add(1)
 	}
 	s.queue.add(job{key: k, field: name, value: value, what: deleteField})
 	return nil

@@ -288,6 +288,51 @@ func TestSharedDoesNotWait(t *testing.T) {
 	}
 }
 
+// TestUndeletedIsNotShared: what was purged or invalidated is none, though nothing
+// could be deleted: the queue is full, Redis hangs, the breaker is open. Nor is it
+// when all is well again, here, there, or for who comes later.
+func TestUndeletedIsNotShared(t *testing.T) {
+	server := startRedis(t)
+	w := newWire(t, server.Address)
+	a, b := startGateway(t, w.Address).ready(t), startGateway(t, server.Address).ready(t)
+	old := b.sharedEntry(10, "")
+	log, position, _ := b.purges.log.knew(old.Purges)
+	value := appendShared(nil, &sharedValue{
+		log: hashName(log), position: position, expires: time.Now().Add(time.Hour).UnixMilli(), resource: &Resource{Text: sharedText, Variants: []*Entry{old}},
+	})
+	share(t, b, a, old)
+	w.Cut()
+	eventually(t, "the breaker opens", func() bool { a.fetch(t); return a.shared.Stats().Open })
+	cache, err := New(Config{Store: a.memory, Second: a.shared, Purger: a.purges, Underway: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := a.shared.Stats().Dropped
+	if n := cache.Invalidate("http://a/x", 200, nil); n != 1 {
+		t.Fatalf("%d things are invalidated", n)
+	}
+	for range 2 * maxJobs {
+		a.shared.Delete(sharedKey)
+	}
+	if a.shared.Stats().Dropped == dropped {
+		t.Fatal("nothing was dropped")
+	}
+	w.Mend()
+	eventually(t, "a reads again", func() bool {
+		if a.fetch(t) != nil {
+			t.Fatal("what was invalidated is shared")
+		}
+		return !a.shared.Stats().Open && a.purges.out.waiting() == 0
+	})
+	eventually(t, "b knows", func() bool { return b.fetch(t) == nil })
+	for name, g := range map[string]*testGateway{"here": a, "there": b, "with who comes later": startGateway(t, server.Address).ready(t)} {
+		server.Do("HSET", g.shared.key(sharedKey), "x", string(value)) // others may have deleted it
+		if g.fetch(t) != nil {
+			t.Errorf("what was invalidated is shared %s", name)
+		}
+	}
+}
+
 func TestSharedHeedsWhoLeaves(t *testing.T) {
 	server := startRedis(t)
 	a := startGateway(t, server.Address).ready(t)

@@ -309,9 +309,10 @@ func (p *Proxy) past(x *Exchange) error {
 		return err
 	}
 	fields := cacheFields(x.Response.Header.Fields)
-	current := post != nil && post.purges == x.gen.cache.Sequence()
-	x.gen.cache.Invalidate(url, x.Response.Status, fields)
-	if current {
+	n := x.gen.cache.Invalidate(url, x.Response.Status, fields)
+	// The response is as new as its own purges, but older than any other.
+	if post != nil && post.purges+n == x.gen.cache.Sequence() {
+		post.purges += n
 		x.keepPost(post, url)
 	}
 	return nil

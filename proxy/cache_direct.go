@@ -71,6 +71,9 @@ func (x *Exchange) tee(t *fetching, res *edgecache.Response, old *edgecache.Entr
 	}
 	e.Purges = t.purges
 	e.SetHead(res)
+	if old != nil && c.Still(&t.request, old) != edgecache.Valid {
+		old = nil // e counts as new, and so would what is added to it
+	}
 	if x.Response.Body == nil {
 		if res.Status != 206 {
 			e.Length = 0
@@ -81,8 +84,11 @@ func (x *Exchange) tee(t *fetching, res *edgecache.Response, old *edgecache.Entr
 	span := edgecache.Span{Whole: -1}
 	if res.Status == 206 {
 		var ok bool
-		if span, ok = edgecache.Place(res.Fields, res.Length); !ok {
+		if span, ok = t.request.Place(res); !ok {
 			return false
+		}
+		if span.Alone {
+			old = nil
 		}
 	}
 	room := max(res.Length, 0)
@@ -109,6 +115,9 @@ func (t *fetching) update(c *edgecache.Cache, res *edgecache.Response, old *edge
 	if !old.Agrees(res) {
 		c.Replace(&t.request, old, nil)
 		return
+	}
+	if c.Still(&t.request, old) != edgecache.Valid {
+		return // to say that is for a validation
 	}
 	if next := t.rules.Freshened(old, &t.request, res); next != nil {
 		next.Purges = t.purges
@@ -203,7 +212,6 @@ func (x *Exchange) keepPost(t *fetching, url string) {
 	res := edgecache.Response{
 		Status: r.Status, Fields: cacheFields(r.Header.Fields), Length: r.ContentLength, RequestedAt: x.start, ReceivedAt: time.Now(), Own: ownField,
 	}
-	t.purges = x.gen.cache.Sequence()
 	if e, _ := t.rules.Judge(q, &res); e == nil || !e.Explicit() {
 		return
 	}

@@ -191,14 +191,18 @@ func (p *Proxy) fromSecond(t *fetching) *edgecache.Entry {
 // settle asks the origin, first whether what is stored still holds. It returns
 // either the entry that stands, or a response, or an error.
 func (p *Proxy) settle(t *fetching) (*edgecache.Entry, edgecache.Outcome, edgecache.Response, error) {
-	c, stale := t.x.gen.cache, t.stale
+	c := t.x.gen.cache
+	t.purges = c.Sequence()
+	t.look(c)
+	stale := t.stale
 	if stale != nil && !stale.Validatable() {
 		stale = nil
 	}
-	t.purges = c.Sequence()
 	res, err := p.sendFor(t, stale)
-	if t.stale != nil && !t.doubted && failing(res.Status, err) && t.stale.ServesOnError(res.ReceivedAt.UnixNano()) {
-		return t.stale, edgecache.Spared, res, nil // RFC 5861, section 4
+	if failing(res.Status, err) && t.stale != nil && t.stale.ServesOnError(res.ReceivedAt.UnixNano()) {
+		if t.look(c); t.stale != nil && !t.doubted {
+			return t.stale, edgecache.Spared, res, nil // RFC 5861, section 4
+		}
 	}
 	if err != nil || stale == nil || res.Status != 304 {
 		return nil, 0, res, err
@@ -216,6 +220,21 @@ func (p *Proxy) settle(t *fetching) (*edgecache.Entry, edgecache.Outcome, edgeca
 	t.purges = c.Sequence()
 	res, err = p.sendFor(t, nil)
 	return nil, 0, res, err
+}
+
+// look sees whether what is to be validated has been purged since it was found:
+// whoever waits by now may have come after that, and a validation would make it
+// new.
+func (t *fetching) look(c *edgecache.Cache) {
+	if t.stale == nil {
+		return
+	}
+	switch c.Still(&t.request, t.stale) {
+	case edgecache.Purged:
+		t.stale = nil
+	case edgecache.Doubted:
+		t.doubted = true
+	}
 }
 
 // failing reports whether an origin could not answer (RFC 5861, section 4).

@@ -70,7 +70,7 @@ func (s *setup) linkCache(running *cacheLink) *cacheLink {
 	if !wanted || c.Redis.Enabled && s.redis == nil {
 		return nil
 	}
-	l := &cacheLink{settings: fmt.Sprintf("%q", []any{c.Memory, c.Redis, c.Name})}
+	l := &cacheLink{settings: fmt.Sprintf("%d %+v %q", c.Memory, c.Redis, c.Name)}
 	if c.Redis.Enabled {
 		l.redis = s.redis
 	}
@@ -117,6 +117,9 @@ func (l *cacheLink) open(s *setup) (err error) {
 // runCache runs what the cache of next needs, and ends what only that of old did.
 func (g *gateway) runCache(old, next *setup) {
 	if l := next.cache; l != nil && l.stop == nil {
+		if old != nil && old.cache != nil {
+			old.cache.purges.Succeed(l.purges)
+		}
 		ctx, stop := context.WithCancel(g.life)
 		l.stop = stop
 		g.wg.Go(func() { _ = l.purges.Run(ctx) }) // it ends with ctx

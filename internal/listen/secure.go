@@ -19,6 +19,7 @@ type TLSConn struct {
 	tls    *tls.Conn
 	socket socket
 	one    [1]byte // to look with
+	hushed bool    // as Conn's muted, for what is not encrypted yet
 }
 
 // secured puts TLS over c.
@@ -45,8 +46,14 @@ func (t *TLSConn) Handshake() error { return nil }
 // ConnectionState says what was negotiated.
 func (t *TLSConn) ConnectionState() tls.ConnectionState { return t.tls.ConnectionState() }
 
-// Write encrypts p.
-func (t *TLSConn) Write(p []byte) (int, error) { return t.tls.Write(p) }
+// Write encrypts p, but for what was answered already.
+func (t *TLSConn) Write(p []byte) (int, error) {
+	if t.hushed {
+		t.hushed = false
+		return len(p), nil
+	}
+	return t.tls.Write(p)
+}
 
 // copies are for bodies on their way into TLS; a record holds half of one.
 var copies = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -100,8 +107,9 @@ const (
 // A socket is the connection below TLS.
 type socket struct {
 	*net.TCPConn
-	c   *Conn
-	how reading // of the goroutine that reads
+	c       *Conn
+	how     reading // of the goroutine that reads
+	records gathering
 }
 
 func (s *socket) Read(p []byte) (int, error) {
@@ -123,8 +131,6 @@ func (s *socket) Read(p []byte) (int, error) {
 		return n, err
 	}
 }
-
-func (s *socket) Write(p []byte) (int, error) { return s.c.Write(p) }
 
 // Close does nothing: TLS closes only what Conn closes anyhow.
 func (s *socket) Close() error { return nil }
