@@ -115,7 +115,7 @@ func TestReadmeConfigs(t *testing.T) {
 }
 
 var (
-	keyCell = regexp.MustCompile("(?m)^\\| [^|]+ \\| ([^|]*) \\| [^|]+ \\|$")
+	keyCell = regexp.MustCompile(`(?m)^\| [^|]+ \| ([^|]*) \| [^|]+ \|$`)
 	quote   = regexp.MustCompile("`([a-z_.]+)`")
 )
 
