@@ -126,6 +126,31 @@ func (c *Cluster) transact(ctx context.Context, h *host, g guarding, w Write) (s
 	batch.Queue("BEGIN")
 	c.guard(batch, g)
 	w.Queue(batch)
+	seen, err = c.commit(ctx, h, conn, batch)
+	return seen, true, err
+}
+
+// transactWithin takes two round trips, and those of w.Within. What fails before
+// the last leaves the transaction open, which release rolls back.
+func (c *Cluster) transactWithin(ctx context.Context, h *host, conn *pgxpool.Conn, g guarding, w Write) (seen Seen, sent bool, err error) {
+	batch := &pgx.Batch{}
+	batch.BeginTx(pgx.TxOptions{})
+	c.guard(batch, g)
+	w.Queue(batch)
+	results := conn.SendBatch(ctx, batch)
+	tx := results.Tx()
+	if err := results.Close(); err != nil {
+		return seen, false, err
+	}
+	if err := w.Within(ctx, tx); err != nil {
+		return seen, false, errors.Join(errWithin, err)
+	}
+	seen, err = c.commit(ctx, h, conn, &pgx.Batch{})
+	return seen, true, err
+}
+
+// commit sends a batch, a COMMIT and the question how far the log is then.
+func (c *Cluster) commit(ctx context.Context, h *host, conn *pgxpool.Conn, batch *pgx.Batch) (seen Seen, err error) {
 	committed := false
 	batch.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
 		committed = tag.String() == "COMMIT"
@@ -137,34 +162,9 @@ func (c *Cluster) transact(ctx context.Context, h *host, g guarding, w Write) (s
 	case committed && err != nil:
 		err = errors.Join(errCommitted, err)
 	case !committed && err == nil:
-		err = errors.New("shard: the server did not commit") // cannot be
+		err = errors.New("shard: the server did not commit") // a statement of Within failed, and it did not say so
 	}
-	return seen, true, err
-}
-
-func (c *Cluster) transactWithin(ctx context.Context, h *host, conn *pgxpool.Conn, g guarding, w Write) (seen Seen, sent bool, err error) {
-	batch := &pgx.Batch{}
-	batch.BeginTx(pgx.TxOptions{})
-	c.guard(batch, g)
-	w.Queue(batch)
-	results := conn.SendBatch(ctx, batch)
-	tx := results.Tx()
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if err := results.Close(); err != nil {
-		return seen, false, err
-	}
-	if err := w.Within(ctx, tx); err != nil {
-		return seen, false, errors.Join(errWithin, err)
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return seen, true, err
-	}
-	after := &pgx.Batch{}
-	c.position(after, h, &seen)
-	if err := conn.SendBatch(ctx, after).Close(); err != nil {
-		return seen, true, errors.Join(errCommitted, err)
-	}
-	return seen, true, nil
+	return seen, err
 }
 
 func (c *Cluster) guard(batch *pgx.Batch, g guarding) {

@@ -131,7 +131,7 @@ func (c *change) write(ctx context.Context, queue func(*pgx.Batch)) error {
 		c.row = row{}
 		queue(batch)
 	}}
-	if c.s.within != nil {
+	if c.s.within != nil && c.u.Avatar != nil {
 		w.Within = func(ctx context.Context, tx pgx.Tx) error {
 			if !c.row.found() {
 				return nil

@@ -37,8 +37,9 @@ type Config struct {
 	MaxReplicaLag time.Duration // 0: 5 s
 	MaxConns      int32         // to one server; 0: 16
 	Distributed   bool          // one address of a database that spreads rows itself
-	// Within, where it is set, is run in the transaction of each write of a user,
-	// after it: what it queues there is done if and only if the write is.
+	// Within, where it is set, is run in the transaction of each write that makes
+	// a user, removes one or brings an avatar, after it: what it queues there is
+	// done if and only if the write is. Other writes take one round trip less.
 	Within  func(context.Context, pgx.Tx, Event) error
 	Log     *slog.Logger // nil: none
 	Metrics *metrics.Set // nil: none

@@ -255,8 +255,11 @@ func (o *jobsOf) onWrite() func(context.Context, *sql.Tx, users.Change) error {
 		default:
 			u = *c.After
 		}
-		_, err := o.files[0].Enqueue(ctx, tx, o.orders(event, u)...)
-		return err
+		if orders := o.orders(event, u); len(orders) > 0 {
+			_, err := o.files[0].Enqueue(ctx, tx, orders...)
+			return err
+		}
+		return nil
 	}
 }
 
@@ -273,7 +276,10 @@ func (o *jobsOf) within() func(context.Context, pgx.Tx, postgres.Event) error {
 // orders are the jobs of a write. One that could not be done is left out, since
 // the write is none the worse for it.
 func (o *jobsOf) orders(event string, u users.User) []jobs.Order {
-	wanted := []jobs.Args{jobs.Analytics{Region: u.Region, Day: time.Now().UTC().Format(time.DateOnly), Event: event}}
+	var wanted []jobs.Args
+	if event != "user.replaced" { // which changes no count
+		wanted = append(wanted, jobs.Analytics{Region: u.Region, Day: time.Now().UTC().Format(time.DateOnly), Event: event})
+	}
 	if event == "user.created" && o.spec.SMTP != "" {
 		wanted = append(wanted, jobs.WelcomeEmail{User: u.ID, Email: u.Email, Name: u.Name})
 	}
