@@ -24,7 +24,7 @@ func (p *Proxy) purge(x *Exchange) error {
 	case !allowed:
 		return &Problem{Status: 403, Detail: "purging is not for this address"}
 	case len(r.Path) == 0 || r.Path[0] != '/' || len(r.Host) == 0:
-		return &Problem{Status: 400, Detail: "the request names no URL to purge", Type: "http_request_error"}
+		return &Problem{Status: 400, Detail: "the request names no URL to purge", Type: "http_request_error", Close: true}
 	case x.gen.cache == nil:
 		return &Problem{Status: 404, Detail: "no route has a cache"}
 	}

@@ -50,6 +50,9 @@ func (b *httpBackend) parts(now time.Time) (faults []error) {
 	if b.spec.Breaker != nil {
 		b.circuit, err = health.NewCircuit(*b.spec.Breaker, now, func(c health.CircuitChange) { b.broke(nil, c) })
 		add("breaker", err)
+		if err != nil {
+			b.spec.Breaker = nil // it has been said: targets need not say it again
+		}
 	}
 	add("discovery", b.spec.Discovery.Validate())
 	add("sticky", b.makeSticky())

@@ -180,7 +180,7 @@ func (x *Exchange) match() error {
 	} else {
 		normal, amb, err := x.gen.paths.Normalize(x.path[:0], path)
 		if err != nil {
-			return &Problem{Status: 400, Detail: err.Error(), Type: "http_request_error"}
+			return &Problem{Status: 400, Detail: err.Error(), Type: "http_request_error", Close: true}
 		}
 		r.Path, ambiguous = normal, amb
 		x.dotted = hasDots(path)
@@ -224,7 +224,7 @@ func (x *Exchange) take(found routing.Result) error {
 	case routing.MethodNotAllowed:
 		return &Problem{Status: 405, Detail: "no route of this path takes the method", Allow: found.Allow}
 	case routing.Ambiguous:
-		return &Problem{Status: 400, Detail: "the path can be read in more than one way", Type: "http_request_error"}
+		return &Problem{Status: 400, Detail: "the path can be read in more than one way", Type: "http_request_error", Close: true}
 	}
 	return &Problem{Status: 404, Detail: "no route matches the request", Type: "destination_not_found"}
 }

@@ -227,7 +227,7 @@ func TestWalk(t *testing.T) {
 		{"HTTP/1.0 has no chunks", "GET /stream HTTP/1.0\r\nHost: a\r\n\r\n", []string{"HTTP/1.1 200 OK", "\r\n\r\npart0;part1;part2;"}, []string{"chunked"}},
 		{"nobody there", "GET /gone HTTP/1.1\r\n" + end, []string{"502 Bad Gateway", "Proxy-Status: sluice; error=connection_refused"}, []string{"127.0.0.1"}},
 		{"the next target", "GET /half HTTP/1.1\r\n" + end, []string{"200 OK"}, nil},
-		{"garbage from upstream", "GET /garbage HTTP/1.1\r\n" + end, []string{"502 Bad Gateway", "error=http_protocol_error"}, []string{"999"}},
+		{"garbage from upstream", "GET /garbage HTTP/1.1\r\n" + end, []string{"502 Bad Gateway", "error=http_protocol_error"}, []string{"999 What"}},
 		{"fallback backend", "GET /backed HTTP/1.1\r\n" + end, []string{"503 Service Unavailable", "\r\n\r\nsorry\n"}, nil},
 		{"fallback words", "GET /worded HTTP/1.1\r\n" + end, []string{"200 OK", "\r\n\r\nlater\n", "Proxy-Status: sluice; error=connection_refused"}, nil},
 		{"redirects", "GET /move/a%20b?c=d HTTP/1.1\r\n" + end, []string{"308 Permanent Redirect", "Location: https://a/move/a%20b?c=d\r\n"}, nil},

@@ -240,7 +240,7 @@ func TestExampleFile(t *testing.T) {
 // explained reports whether a line of a file sets the key and has a comment, at
 // its end or above it.
 func explained(text, key string) bool {
-	sets := regexp.MustCompile(`^[\s-]*` + regexp.QuoteMeta(key) + `:`)
+	sets := regexp.MustCompile(`^[\s-]*"?` + regexp.QuoteMeta(key) + `"?:`)
 	above := false
 	for line := range strings.Lines(text) {
 		if sets.MatchString(line) && (above || strings.Contains(line, " # ")) {
