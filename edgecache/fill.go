@@ -317,6 +317,13 @@ func (f *Fill) Finish(err error) (stored bool) {
 	if size := f.base + int64(len(f.data)); err == nil && f.entry.Length >= 0 && size != f.entry.Length {
 		err = io.ErrUnexpectedEOF
 	}
+	if err != nil {
+		// Before anybody can know: who then asks again does not join what has
+		// failed. A whole one stays until it is stored.
+		f.mu.Unlock()
+		f.leave()
+		f.mu.Lock()
+	}
 	if err == nil && f.storing {
 		f.store(f.data)
 	}

@@ -32,7 +32,7 @@ type CacheTTL struct {
 
 // CacheKey says what of a request is in its key.
 type CacheKey struct {
-	Query   []string `yaml:"query" oneOrMany:"true" default:"all" doc:"all, none, or the names of those parameters that count"`
+	Query   []string `yaml:"query" oneOrMany:"all|none" default:"all" doc:"all, none, or the names of those parameters that count"`
 	Headers []string `yaml:"headers" doc:"names of fields whose values count"`
 	Cookies []string `yaml:"cookies" doc:"names of cookies whose values count"`
 }

@@ -41,6 +41,7 @@ backends:
   one:
     targets: http://127.0.0.1:9001
     policy: maglev
+    names: all
     timeout: null
   assets: {kind: files, root: ./public}
 routes:

@@ -210,7 +210,11 @@ func (d *Document) table(n *node, v reflect.Value, p place) {
 func (d *Document) list(n *node, v reflect.Value, p place) {
 	items, t := n.items, v.Type()
 	single := n.kind != listNode
-	if single && p.spec.oneOrMany && !n.isNull() {
+	if single && p.spec.words != nil && n.kind == scalarNode && n.env == "" && !slices.Contains(p.spec.words, n.value) {
+		d.fault(n, p.path, "expected %s or a list, got %s; write [%s] where a list of one is meant%s",
+			strings.Join(p.spec.words, ", "), got(n, p.secret), clip(flow(n)), DidYouMean(n.value, p.spec.words))
+		return
+	} else if single && p.spec.oneOrMany && !n.isNull() {
 		items = []*node{n}
 	} else if single || !composite(t) {
 		d.expected(n, p, describe(t, p.spec))

@@ -16,6 +16,7 @@
 //	negative:"true"    a duration that may be negative
 //	required:"true"    the key must be there and not be empty
 //	oneOrMany:"true"   a list that may be written as its one element
+//	oneOrMany:"a|b"    the same, of these words alone: others are in a list
 //	secret:"true"      never shown in faults or by Redact
 //
 // Types may help: SetDefaults() prepares list elements, map values and newly

@@ -127,6 +127,8 @@ g.yaml:1:46: server.min_body_rate: expected a rate such as 240B/s or 1KiB/s, got
 g.yaml:1:69: server.idle_timeout: expected a duration such as 500ms, 30s or 1m30s, got true
 g.yaml:1:83: server.budget: expected a percentage such as 10%, got the number 5; write 5%
 g.yaml:1:92: server.load: expected a number, got the string "2"; remove the quotes`},
+		{"words alone", "backends: {a: {targets: [http://a], names: al}, b: {targets: [http://a], names: [al]}, c: {targets: [http://a], names: none}}", `
+g.yaml:1:44: backends.a.names: expected all, none or a list, got the string "al"; write [al] where a list of one is meant; did you mean "all"?`},
 		{"URL", "backends: {a: {targets: [{url: 'http://[::1'}]}}", `
 g.yaml:1:32: backends.a.targets[0].url: not a URL: missing ']' in host`},
 		{"merged faults", "x-a: &a {naem: x}\nroutes:\n  - <<: *a\n    match: /\n", `

@@ -33,6 +33,7 @@ type field struct {
 	required  bool
 	secret    bool
 	oneOrMany bool
+	words     []string // the only elements that may be written alone; nil: any
 	negative  bool
 }
 
@@ -98,6 +99,9 @@ func fieldOfTag(t reflect.Type, name string, index []int, tag reflect.StructTag)
 		min: tag.Get("min"), max: tag.Get("max"),
 		required: tag.Get("required") == "true", secret: tag.Get("secret") == "true",
 		oneOrMany: tag.Get("oneOrMany") == "true", negative: tag.Get("negative") == "true",
+	}
+	if alone := tag.Get("oneOrMany"); alone != "" && alone != "true" {
+		f.oneOrMany, f.words = true, strings.Split(alone, "|")
 	}
 	if enum, ok := tag.Lookup("enum"); ok {
 		f.enum = strings.Split(enum, "|")

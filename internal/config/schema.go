@@ -97,6 +97,9 @@ func (s *schemer) of(t reflect.Type, f *field) object {
 		if t.Kind() == reflect.Array {
 			full["minItems"], full["maxItems"] = t.Len(), t.Len()
 		}
+		if f.words != nil {
+			item = s.text(&field{enum: f.words})
+		}
 		if f.oneOrMany {
 			forms = append(forms, item)
 		}

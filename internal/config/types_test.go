@@ -54,6 +54,7 @@ func (b *backend) SetDefaults() { b.Kind = "http" }
 
 type httpKind struct {
 	Targets []target `yaml:"targets" oneOrMany:"true" required:"true"`
+	Names   []string `yaml:"names" oneOrMany:"all|none"`
 	Policy  string   `yaml:"policy" enum:"round_robin|least_request|maglev" default:"round_robin"`
 }
 
