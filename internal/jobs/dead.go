@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 )
@@ -40,6 +42,9 @@ func (q *Queue[Tx]) Dead(ctx context.Context, after int64, limit int) ([]DeadLet
 		OrderBy(river.JobListOrderByID, river.SortOrderAsc).
 		Where("id > @after", river.NamedArgs{"after": after})
 	res, err := q.client.JobList(ctx, params)
+	if noTables(err) { // nor has there been a job
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing dead letters of shard %s: %w", q.cfg.Shard, err)
 	}
@@ -75,4 +80,13 @@ func (q *Queue[Tx]) Requeue(ctx context.Context, id int64) error {
 		return fmt.Errorf("requeuing job %d of shard %s: %w", id, q.cfg.Shard, err)
 	}
 	return nil
+}
+
+// noTables reports whether what failed is that nobody has made the tables yet.
+func noTables(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "42P01" // undefined_table
+	}
+	return err != nil && strings.Contains(err.Error(), "no such table") // SQLite has no code for it
 }

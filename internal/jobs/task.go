@@ -50,5 +50,19 @@ func (t *task[T]) attempt(ctx context.Context, j *river.Job[T]) error {
 // riverLog is for what River has to say: what failed is in the dead letters and
 // the metrics, so that only its own troubles are left.
 func riverLog(cfg Config) *slog.Logger {
-	return cfg.Log.With("room", "jobs", "shard", cfg.Shard)
+	return slog.New(warnings{cfg.Log.Handler()}).With("room", "jobs", "shard", cfg.Shard)
 }
+
+// warnings leaves out what no operator has to act on: River tells of every
+// migration and every start.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
