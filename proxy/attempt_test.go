@@ -206,13 +206,13 @@ func breaker(failures int, open time.Duration) *health.Breaker {
 }
 
 func TestBreakerOpens(t *testing.T) {
-	bad := newCounted(t, "bad", 500)
+	bad := newCounted(t, "sick", 500)
 	h := to(bad.url)
 	h.Breaker, h.Health = breaker(2, time.Hour), unwatched()
 	addr, p := run(t, h)
 	for i, want := range []int{500, 500, 503, 503} {
 		got := ask(t, addr, plainGet)
-		if status(got) != want || want == 503 && (!strings.Contains(got, "\r\nRetry-After: 3600\r\n") || strings.Contains(got, "bad")) {
+		if status(got) != want || want == 503 && (!strings.Contains(got, "\r\nRetry-After: 3600\r\n") || strings.Contains(got, "sick")) {
 			t.Errorf("request %d got\n%s", i, got)
 		}
 	}
