@@ -41,7 +41,7 @@ var (
 	readsTime   = flag.Duration("reads", 8*time.Second, "of each measurement of reads alone; 0: none")
 	settled     = flag.Bool("settled", false, "PostgreSQL need not force commits to the disk")
 	patch       = flag.Bool("patch", false, "write by PATCH of one attribute instead of PUT")
-	budget      = flag.Duration("budget", 40*time.Minute, "for all; phases that are not reached by then have no figures")
+	budget      = flag.Duration("budget", 90*time.Minute, "for all; phases that are not reached by then have no figures")
 )
 
 func main() {

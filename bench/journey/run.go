@@ -16,8 +16,9 @@ import (
 // (PostgreSQL gathers it once a second).
 const settle = 1200 * time.Millisecond
 
-// walkTime bounds the reading of every user: a few less than a cache's five minutes.
-const walkTime = 4 * time.Minute
+// walkTime bounds the reading of every user. The most popular ones come last, so that
+// what expires meanwhile is of those that hardly anybody asks for.
+const walkTime = 10 * time.Minute
 
 // environment is what the phases' files take from it for a load. One client is all
 // of the world here, so that the limit of a client is counted and never hit; and
