@@ -70,9 +70,36 @@ func (b *batches) ask() {
 		b.queue = b.queue[n:]
 		b.mu.Unlock()
 		b.send(batch)
+		err := whole(batch)
 		for _, c := range batch {
 			close(c.done)
 		}
+		if err != nil {
+			b.fail(err)
+		}
+	}
+}
+
+// whole is why nothing of a batch was done; nil where something was.
+func whole(batch []*call) error {
+	for _, c := range batch {
+		if c.err == nil {
+			return nil
+		}
+	}
+	return batch[0].err
+}
+
+// fail gives up all who have waited while a batch came to nothing: where Redis
+// hangs, they would otherwise wait for one time-out after the other.
+func (b *batches) fail(err error) {
+	b.mu.Lock()
+	waiting := b.queue
+	b.queue = nil
+	b.mu.Unlock()
+	for _, c := range waiting {
+		c.err = err
+		close(c.done)
 	}
 }
 
@@ -107,14 +134,18 @@ func (r *Redis) putAll(batch []*call) {
 		}
 	}
 	_, _ = pipe.Exec(ctx)
+	var again error // of those that Redis forgot the script for, as it has started since
 	for i, c := range batch {
 		if puts[i] == nil {
 			continue
 		}
-		c.err = failure(puts[i])
-		if redis.HasErrorPrefix(c.err, "NOSCRIPT") { // it has started since
-			c.err = putScript.Eval(ctx, r.client, []string{c.key}, c.arguments()...).Err()
+		if c.err = failure(puts[i]); !redis.HasErrorPrefix(c.err, "NOSCRIPT") {
+			continue
 		}
+		if again == nil {
+			again = putScript.Eval(ctx, r.client, []string{c.key}, c.arguments()...).Err()
+		}
+		c.err = again
 	}
 }
 

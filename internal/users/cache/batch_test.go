@@ -80,3 +80,29 @@ func TestLeft(t *testing.T) {
 		t.Errorf("after them: %v", err)
 	}
 }
+
+// TestHung: however many ask while Redis hangs, nobody waits for more than a
+// time-out and that of the batch before.
+func TestHung(t *testing.T) {
+	server := redistest.Start(t)
+	client := clientOf(t, server.Address)
+	if err := client.Ping(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	level := cache.NewRedis(client, nil)
+	server.Stop()
+	defer server.Continue()
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i := range 20 * 256 { // of a second each, were they one after the other
+		wg.Go(func() {
+			if _, _, err := level.Find(context.Background(), fmt.Sprint(i)); err == nil {
+				t.Error("found where nobody answers")
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("the last waited %v", took)
+	}
+}
