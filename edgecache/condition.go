@@ -50,7 +50,7 @@ func listsTag(list, tag string) bool {
 	opaque := strings.TrimPrefix(tag, "W/")
 	for {
 		list = strings.TrimLeft(list, " \t,")
-		one, _, rest, ok := cutEntityTag(list)
+		one, _, rest, ok := CutEntityTag(list)
 		if !ok {
 			return false
 		}

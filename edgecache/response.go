@@ -150,15 +150,15 @@ func parseAge(value string) int64 {
 
 // entityTag is value if it is an entity tag (RFC 9110, section 8.8.3), else "".
 func entityTag(value string) string {
-	if _, _, rest, ok := cutEntityTag(trim(value)); ok && rest == "" {
+	if _, _, rest, ok := CutEntityTag(trim(value)); ok && rest == "" {
 		return trim(value)
 	}
 	return ""
 }
 
-// cutEntityTag takes an entity tag from the start of s; tag has its quotes and no
-// W/.
-func cutEntityTag(s string) (tag string, weak bool, rest string, ok bool) {
+// CutEntityTag takes an entity tag from the start of s (RFC 9110, section 8.8.3);
+// tag has its quotes and no W/.
+func CutEntityTag(s string) (tag string, weak bool, rest string, ok bool) {
 	s, weak = strings.CutPrefix(s, "W/")
 	if len(s) < 2 || s[0] != '"' {
 		return "", false, "", false

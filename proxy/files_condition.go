@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/sluice-edge/sluice/edgecache"
 )
 
 // validators tell versions of a representation apart (RFC 9110, section 8.8).
@@ -50,7 +52,7 @@ func (v validators) rangeApplies(r *Request, now time.Time) bool {
 	if !ok {
 		return true
 	}
-	if tag, weak, rest, ok := cutEntityTag(value); ok {
+	if tag, weak, rest, ok := edgecache.CutEntityTag(value); ok {
 		return !weak && rest == "" && tag == v.tag
 	}
 	date, err := http.ParseTime(value)
@@ -79,7 +81,7 @@ func (v validators) listed(list string, weak bool) bool {
 	}
 	for {
 		list = strings.TrimLeft(list, " \t,")
-		tag, isWeak, rest, ok := cutEntityTag(list)
+		tag, isWeak, rest, ok := edgecache.CutEntityTag(list)
 		if !ok {
 			return false
 		}
@@ -91,24 +93,6 @@ func (v validators) listed(list string, weak bool) bool {
 			return false
 		}
 	}
-}
-
-// cutEntityTag takes an entity tag from the start of s (RFC 9110, section
-// 8.8.3). tag has its quotes and no W/.
-func cutEntityTag(s string) (tag string, weak bool, rest string, ok bool) {
-	s, weak = strings.CutPrefix(s, "W/")
-	if len(s) < 2 || s[0] != '"' {
-		return "", false, "", false
-	}
-	for i := 1; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '"':
-			return s[:i+1], weak, s[i+1:], true
-		case c < '!' || c == 0x7f:
-			return "", false, "", false
-		}
-	}
-	return "", false, "", false
 }
 
 // fieldList is the value of all fields of that name as one list (RFC 9110,
