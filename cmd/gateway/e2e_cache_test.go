@@ -360,23 +360,11 @@ func TestE2ECachePurgeOutlivesReload(t *testing.T) {
 		check(t, waitFor(func() error { return l.readsLog(c) }))
 	}
 	v, other := visit(t, l.readers[0].child), visit(t, l.readers[1].child)
-	_, err := l.read(v, l.readers[0], 0)
-	check(t, err)
-	check(t, waitFor(func() error {
-		if n := redis.Do("EVAL", "return #redis.call('KEYS', 'sluice:sluice:*')", "0"); n != ":1" {
-			return fmt.Errorf("Redis has %s responses", n)
-		}
-		return nil
-	}))
-	_, err = l.read(other, l.readers[1], 0)
-	check(t, err)
-	if l.shared.Load() != 1 {
-		t.Fatal("the second gateway does not find what the first has stored")
-	}
+	book := l.lend(t, redis, v, other)
 	wire.Cut()
-	_, _, _, err = v.ask("POST", "/0")
+	_, _, _, err := v.ask("POST", fmt.Sprintf("/%d", book))
 	check(t, err)
-	l.readers[0].raise(0, 1)
+	l.readers[0].raise(book, 1)
 	check(t, os.WriteFile(path, []byte(strings.Replace(config, "16MiB", "17MiB", 1)), 0o600))
 	check(t, l.readers[0].cmd.Process.Signal(syscall.SIGHUP))
 	check(t, waitFor(func() error {
@@ -396,14 +384,41 @@ func TestE2ECachePurgeOutlivesReload(t *testing.T) {
 		return l.readsLog(l.readers[0].child)
 	}))
 	for range 3 {
-		_, err := l.read(v, l.readers[0], 0)
+		_, err := l.read(v, l.readers[0], book)
 		check(t, err)
 	}
 	check(t, waitFor(func() error {
-		version, err := l.read(other, l.readers[1], 0)
+		version, err := l.read(other, l.readers[1], book)
 		if err == nil && version < 1 {
 			err = errors.New("the other gateway has not been told")
 		}
 		return err
 	}))
+}
+
+// lend returns a book that the second gateway has from the first, by Redis. Redis
+// need not get each of them: a write that takes too long on a busy machine is
+// dropped.
+func (l *library) lend(t *testing.T, redis *redistest.Server, v, other *visitor) (book int) {
+	responses := func() int { return redis.Keys("sluice:sluice:*") }
+	for book = range l.books {
+		before := responses()
+		_, err := l.read(v, l.readers[0], book)
+		check(t, err)
+		if waitFor(func() error {
+			if responses() == before {
+				return errors.New("Redis does not have it")
+			}
+			return nil
+		}) != nil {
+			continue
+		}
+		_, err = l.read(other, l.readers[1], book)
+		check(t, err)
+		if l.shared.Load() > 0 {
+			return book
+		}
+	}
+	t.Fatal("the second gateway finds nothing of what the first has stored")
+	return 0
 }
