@@ -29,8 +29,12 @@ type Config struct {
 	Distributed bool
 	Schemas     []Schema // what is kept in the buckets
 	Tables      []Table  // of them, which moves copy
-	Log         *slog.Logger
-	Metrics     *metrics.Set // nil: none
+	// Within, where it is set, is run in the transaction of writes with what their
+	// Events say, after their statements: to queue jobs, say. Its error rolls
+	// everything back and is returned as it is.
+	Within  func(context.Context, pgx.Tx, []any) error
+	Log     *slog.Logger
+	Metrics *metrics.Set // nil: none
 }
 
 // An Address is where a shard is. Which server is the primary is found out by
@@ -52,6 +56,8 @@ type Cluster struct {
 	refreshing sync.Mutex
 	turns      atomic.Int64 // two for each look at the map: begun, ended
 	refreshed  error        // of the last; under refreshing
+
+	groups sync.WaitGroup // on their way
 }
 
 // New returns a cluster that nobody probes until Run. It connects to nothing,
@@ -141,6 +147,7 @@ func (c *Cluster) Ready(ctx context.Context) error {
 
 // Close ends all connections. Run has returned before.
 func (c *Cluster) Close() {
+	c.groups.Wait()
 	for _, s := range c.shards {
 		for _, h := range s.hosts {
 			h.pool.Close()

@@ -94,11 +94,15 @@ func run(t *testing.T, cfg shard.Config) *shard.Cluster {
 
 func arg(id shard.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
-// put stores n under id.
+// put stores n under id. Half of all ids let others join.
 func put(ctx context.Context, c *shard.Cluster, id shard.ID, n int64) (shard.Seen, error) {
-	return c.Write(ctx, id.Bucket(), shard.Write{Op: "put", Queue: func(b *pgx.Batch) {
+	w := shard.Write{Op: "put", Queue: func(b *pgx.Batch) {
 		b.Queue("INSERT INTO item AS i VALUES ($1, $2, $3) ON CONFLICT (bucket, id) DO UPDATE SET n = $3", int16(id.Bucket()), arg(id), n)
-	}})
+	}}
+	if id[15]%2 == 0 {
+		w.Order = string(id[:])
+	}
+	return c.Write(ctx, id.Bucket(), w)
 }
 
 // take reads what is stored under id; -1: nothing.
@@ -332,20 +336,28 @@ func TestMigrateAtOnce(t *testing.T) {
 // TestWithin rolls back what the caller does not want.
 func TestWithin(t *testing.T) {
 	ctx := background(t)
-	cl := run(t, config(t, 1))
 	id := shard.NewID(7, time.Now())
 	no := errors.New("no")
-	write := func(err error) error {
+	cfg := config(t, 1)
+	cfg.Within = func(ctx context.Context, tx pgx.Tx, events []any) error {
+		var n int
+		if e := tx.QueryRow(ctx, "SELECT count(*) FROM item WHERE id = $1", arg(id)).Scan(&n); e != nil || n != 1 {
+			t.Errorf("%d rows, %v", n, e)
+		}
+		err, _ := events[0].(error)
+		return err
+	}
+	cl := run(t, cfg)
+	write := func(result error) error {
 		_, got := cl.Write(ctx, id.Bucket(), shard.Write{Op: "put",
 			Queue: func(b *pgx.Batch) {
 				b.Queue("INSERT INTO item VALUES ($1, $2, 1)", int16(id.Bucket()), arg(id))
 			},
-			Within: func(ctx context.Context, tx pgx.Tx) error {
-				var n int
-				if e := tx.QueryRow(ctx, "SELECT count(*) FROM item WHERE id = $1", arg(id)).Scan(&n); e != nil || n != 1 {
-					t.Errorf("%d rows, %v", n, e)
+			Event: func() any {
+				if result == nil {
+					return "fine"
 				}
-				return err
+				return result
 			}})
 		return got
 	}

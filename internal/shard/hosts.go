@@ -17,6 +17,7 @@ type shardHosts struct {
 	primary  atomic.Pointer[host] // nil: none answers
 	next     atomic.Uint32        // round robin
 	fallback chan struct{}        // reads that the primary does for replicas
+	line     line                 // of writes
 
 	mu       sync.Mutex
 	timeline uint32 // the newest that a primary had
@@ -135,6 +136,10 @@ func (s *shardHosts) notReady(err error) error {
 
 func (s *shardHosts) noPrimary() error {
 	return &Unavailable{Shard: s.name, What: fmt.Sprintf("the primary of shard %s cannot be reached", s.name)}
+}
+
+func (s *shardHosts) unknown(err error) error {
+	return &Unavailable{Shard: s.name, What: "it is not known whether shard " + s.name + " has stored this", Unknown: true, Err: err}
 }
 
 // enter waits for a place among the reads that the primary does for replicas:

@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,10 +20,14 @@ type Write struct {
 	// nothing known from an earlier one; what its callbacks return as an error
 	// ends the batch and not the transaction, so they only note what they see.
 	Queue func(*pgx.Batch)
-	// Within, where it is set, runs in the same transaction after the
-	// statements: to queue a job, say. Its error rolls everything back and is
-	// returned as it is.
-	Within func(context.Context, pgx.Tx) error
+	// Event, where it is set, is asked after the statements what Config.Within is
+	// to be told in the same transaction; nil: nothing.
+	Event func() any
+	// Order names the one row that the statements may have to wait for, in the order
+	// in which a transaction locks them. Writes that have one may share a
+	// transaction, in which they see what those before them wrote. Their statements
+	// fail but rarely: where one does, each is done again alone.
+	Order string
 }
 
 // A Seen is what has to be added to the token of who wrote.
@@ -41,8 +46,8 @@ const (
 )
 
 // Write runs a transaction where bucket b is by now. The error is an
-// *Unavailable where that cannot be done, or is what the database or Within
-// said.
+// *Unavailable where that cannot be done, or is what the database or
+// Config.Within said.
 func (c *Cluster) Write(ctx context.Context, b Bucket, w Write) (Seen, error) {
 	deadline := time.Now().Add(c.cfg.Patience)
 	for {
@@ -51,7 +56,7 @@ func (c *Cluster) Write(ctx context.Context, b Bucket, w Write) (Seen, error) {
 			return Seen{}, &Unavailable{What: "the map of the shards has not been read yet"}
 		}
 		e := m.Entries[b%Buckets]
-		seen, err := c.writeOn(ctx, c.shards[e.Shard], guard{b, e.Epoch}, w)
+		seen, err := c.together(ctx, c.shards[e.Shard], guard{b, e.Epoch}, w)
 		seen.Version = m.Version
 		if err == nil || !again(err) || ctx.Err() != nil {
 			return seen, err
@@ -80,7 +85,8 @@ func (g guard) queue(batch *pgx.Batch) {
 	batch.Queue(guardSQL, int32(g.bucket), g.epoch)
 }
 
-func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, w Write) (Seen, error) {
+// writeOn does all writes in one transaction.
+func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, all ...Write) (Seen, error) {
 	h := s.primary.Load()
 	if h == nil {
 		return Seen{}, s.noPrimary()
@@ -88,9 +94,11 @@ func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, w Writ
 	try, cancel := context.WithTimeout(ctx, c.cfg.WriteTimeout)
 	defer cancel()
 	start := time.Now()
-	seen, sent, err := c.transact(try, h, g, w)
+	seen, sent, err := c.transact(try, h, g, all)
 	seen.Shard = s.index
-	c.metrics.asked(s, "primary", w.Op, time.Since(start))
+	for _, w := range all {
+		c.metrics.asked(s, "primary", w.Op, time.Since(start))
+	}
 	if err == nil || again(err) {
 		return seen, err
 	}
@@ -101,7 +109,7 @@ func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, w Writ
 		return seen, s.notReady(err)
 	}
 	if sent && !untouched(err) {
-		return seen, &Unavailable{Shard: s.name, What: "it is not known whether shard " + s.name + " has stored this", Unknown: true, Err: err}
+		return seen, s.unknown(err)
 	}
 	if hostFault(err) && !errors.Is(err, errWithin) {
 		return seen, &Unavailable{Shard: s.name, What: "the primary of shard " + s.name + " cannot be reached", Err: err}
@@ -109,44 +117,66 @@ func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, w Writ
 	return seen, err
 }
 
-// errWithin marks what Write.Within has returned.
+// errWithin marks what Config.Within has returned.
 var errWithin = errors.New("shard: rolled back by the caller")
 
-// transact reports with sent whether the server may have seen a COMMIT.
-func (c *Cluster) transact(ctx context.Context, h *host, g guarding, w Write) (seen Seen, sent bool, err error) {
+// transact reports with sent whether the server may have seen a COMMIT. Where there
+// may be events it takes two round trips, and those of Within: what fails before the
+// last leaves the transaction open, which release rolls back.
+func (c *Cluster) transact(ctx context.Context, h *host, g guarding, all []Write) (seen Seen, sent bool, err error) {
 	conn, err := h.pool.Acquire(ctx)
 	if err != nil {
 		return seen, false, err
 	}
 	defer release(conn)
-	if w.Within != nil {
-		return c.transactWithin(ctx, h, conn, g, w)
+	batch := &pgx.Batch{}
+	if !c.telling(all) {
+		batch.Queue("BEGIN")
+		c.fill(batch, g, all)
+		seen, err = c.commit(ctx, h, conn, batch)
+		return seen, true, err
 	}
-	batch := &pgx.Batch{}
-	batch.Queue("BEGIN")
-	c.guard(batch, g)
-	w.Queue(batch)
-	seen, err = c.commit(ctx, h, conn, batch)
-	return seen, true, err
-}
-
-// transactWithin takes two round trips, and those of w.Within. What fails before
-// the last leaves the transaction open, which release rolls back.
-func (c *Cluster) transactWithin(ctx context.Context, h *host, conn *pgxpool.Conn, g guarding, w Write) (seen Seen, sent bool, err error) {
-	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
-	c.guard(batch, g)
-	w.Queue(batch)
+	c.fill(batch, g, all)
 	results := conn.SendBatch(ctx, batch)
 	tx := results.Tx()
 	if err := results.Close(); err != nil {
 		return seen, false, err
 	}
-	if err := w.Within(ctx, tx); err != nil {
+	if err := c.tell(ctx, tx, all); err != nil {
 		return seen, false, errors.Join(errWithin, err)
 	}
 	seen, err = c.commit(ctx, h, conn, &pgx.Batch{})
 	return seen, true, err
+}
+
+func (c *Cluster) fill(batch *pgx.Batch, g guarding, all []Write) {
+	if !c.cfg.Distributed {
+		g.queue(batch)
+	}
+	for _, w := range all {
+		w.Queue(batch)
+	}
+}
+
+func (c *Cluster) telling(all []Write) bool {
+	return c.cfg.Within != nil && slices.ContainsFunc(all, func(w Write) bool { return w.Event != nil })
+}
+
+func (c *Cluster) tell(ctx context.Context, tx pgx.Tx, all []Write) error {
+	var events []any
+	for _, w := range all {
+		if w.Event == nil {
+			continue
+		}
+		if e := w.Event(); e != nil {
+			events = append(events, e)
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	return c.cfg.Within(ctx, tx, events)
 }
 
 // commit sends a batch, a COMMIT and the question how far the log is then.
@@ -165,12 +195,6 @@ func (c *Cluster) commit(ctx context.Context, h *host, conn *pgxpool.Conn, batch
 		err = errors.New("shard: the server did not commit") // a statement of Within failed, and it did not say so
 	}
 	return seen, err
-}
-
-func (c *Cluster) guard(batch *pgx.Batch, g guarding) {
-	if !c.cfg.Distributed {
-		g.queue(batch)
-	}
 }
 
 // position asks how far the log is. A primary's timeline ends with it: the one

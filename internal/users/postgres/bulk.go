@@ -16,7 +16,7 @@ import (
 // address is taken. It does what Create does, in the same order: where it fails,
 // some are there, and to do it again does no harm.
 func (s *Store) CreateAll(ctx context.Context, all []users.User) error {
-	if s.within != nil { // which is for one write
+	if s.telling { // which is for single writes
 		return s.createEach(ctx, all)
 	}
 	var local, across crowd

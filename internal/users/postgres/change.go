@@ -121,24 +121,24 @@ const keepEmailSQL = "UPDATE users u SET " + set + ` WHERE u.bucket = $1 AND u.i
 // the address or the version is another.
 func (c *change) keepEmail(ctx context.Context) error {
 	args := c.args(c.expect)
-	return c.write(ctx, func(batch *pgx.Batch) {
+	return c.write(ctx, userOrder(c.id), func(batch *pgx.Batch) {
 		batch.Queue(keepEmailSQL, args...).QueryRow(func(r pgx.Row) error { return one(r, c.row.fields()...) })
 	})
 }
 
-func (c *change) write(ctx context.Context, queue func(*pgx.Batch)) error {
-	w := shard.Write{Op: "replace", Queue: func(batch *pgx.Batch) {
+func (c *change) write(ctx context.Context, order string, queue func(*pgx.Batch)) error {
+	w := shard.Write{Op: "replace", Order: order, Queue: func(batch *pgx.Batch) {
 		c.row = row{}
 		queue(batch)
 	}}
-	if c.s.within != nil && c.u.Avatar != nil {
-		w.Within = func(ctx context.Context, tx pgx.Tx) error {
+	if c.u.Avatar != nil {
+		w.Event = func() any {
 			if !c.row.found() {
 				return nil
 			}
 			u := c.row.user()
 			u.Avatar = c.u.Avatar
-			return c.s.within(ctx, tx, Event{"replaced", u})
+			return Event{"replaced", u}
 		}
 	}
 	seen, err := c.s.cluster.Write(ctx, c.id.Bucket(), w)
@@ -185,7 +185,7 @@ const (
 func (c *change) move(ctx context.Context, sql string, old *row) (current bool, err error) {
 	var n pgtype.Int8
 	args := c.args(old.version.Int64, old.norm.String, old.emailOp)
-	err = c.write(ctx, func(batch *pgx.Batch) {
+	err = c.write(ctx, "", func(batch *pgx.Batch) {
 		batch.Queue(sql, args...).QueryRow(func(r pgx.Row) error { return one(r, c.row.fields(&n)...) })
 	})
 	return n.Int64 > 0, err
@@ -253,13 +253,11 @@ func (s *Store) delete(ctx context.Context, id shard.ID, expect int64, tok *shar
 			version = pgtype.Int8{}
 			batch.Queue(deleteSQL, int16(b), uuid(id), expect).QueryRow(func(r pgx.Row) error { return one(r, &version, &norm, &op) })
 		}}
-		if s.within != nil {
-			w.Within = func(ctx context.Context, tx pgx.Tx) error {
-				if !version.Valid {
-					return nil
-				}
-				return s.within(ctx, tx, Event{"deleted", users.User{ID: id.String(), Version: version.Int64 + 1}})
+		w.Event = func() any {
+			if !version.Valid {
+				return nil
 			}
+			return Event{"deleted", users.User{ID: id.String(), Version: version.Int64 + 1}}
 		}
 		seen, err := s.cluster.Write(ctx, b, w)
 		if err != nil {

@@ -31,7 +31,7 @@ func (s *Store) reserve(ctx context.Context, tok *shard.Token, norm string, id, 
 	b := shard.KeyBucket(norm)
 	for {
 		var c claim
-		seen, err := s.retryUnknown(ctx, b, shard.Write{Op: "claim", Queue: func(batch *pgx.Batch) {
+		seen, err := s.retryUnknown(ctx, b, shard.Write{Op: "claim", Order: claimOrder(norm), Queue: func(batch *pgx.Batch) {
 			c = claim{}
 			batch.Queue(`INSERT INTO email_claim (bucket, email_norm, user_id, op, state, expires_at)
 				VALUES ($1, $2, $3, $4, 'pending', now() + interval '`+pendingFor+`') ON CONFLICT DO NOTHING`, int16(b), norm, uuid(id), uuid(op))
@@ -113,7 +113,7 @@ func (s *Store) finish(ctx context.Context, tok *shard.Token, what, sql, norm st
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
 	b := shard.KeyBucket(norm)
-	seen, err := s.cluster.Write(ctx, b, shard.Write{Op: what, Queue: func(batch *pgx.Batch) {
+	seen, err := s.cluster.Write(ctx, b, shard.Write{Op: what, Order: claimOrder(norm), Queue: func(batch *pgx.Batch) {
 		batch.Queue(sql, int16(b), norm, uuid(op))
 	}})
 	if err != nil {
@@ -147,6 +147,11 @@ func (s *Store) retryUnknown(ctx context.Context, b shard.Bucket, w shard.Write)
 	}
 	return seen, err
 }
+
+// claimOrder and userOrder are the Orders of writes that may have to wait for an
+// address, and for a user's row.
+func claimOrder(norm string) string { return "claim " + norm }
+func userOrder(id shard.ID) string  { return "user " + string(id[:]) }
 
 // duplicate reports whether a row with that key was there.
 func duplicate(err error) bool {

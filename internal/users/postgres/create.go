@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/sluice-edge/sluice/internal/shard"
@@ -160,30 +161,43 @@ func (c *creation) mark(ctx context.Context) error {
 }
 
 const (
-	insertOp   = "INSERT INTO write_op (bucket, op, done, result) VALUES ($1, $2, true, $3)"
 	insertUser = `INSERT INTO users (bucket, id, email, email_norm, email_op, name, name_key, region, attributes, password_hash, version, last_op, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $2, $5, $6, $7, $8, $9, 1, $2, $10, $10)`
-	insertBoth = `WITH claim AS (INSERT INTO email_claim (bucket, email_norm, user_id, op, state) VALUES ($1, $4, $2, $2, 'confirmed')) ` + insertUser
+		SELECT $1::smallint, $2::uuid, $3, $4, $2, $5, $6, $7, $8::json, $9, 1, $2, $10::timestamptz, $10`
+
+	// Where the address is taken nothing is written.
+	claimCTE = "WITH claim AS (INSERT INTO email_claim (bucket, email_norm, user_id, op, state) VALUES ($1, $4, $2, $2, 'confirmed') ON CONFLICT DO NOTHING RETURNING 1)"
+
+	insertSQL       = claimCTE + insertUser + " FROM claim"
+	insertKeyedSQL  = claimCTE + ", op AS (INSERT INTO write_op (bucket, op, done, result) SELECT $1, $2, true, $11::json FROM claim)" + insertUser + " FROM claim"
+	insertRemoteSQL = "WITH op AS (INSERT INTO write_op (bucket, op, done, result) VALUES ($1, $2, true, $11))" + insertUser
 )
 
 // insert writes the user's row in its bucket, and either the claim of the address
 // or the operation, by which it can be told that it was done. It reports false
 // where one of them is there already: then nothing was written.
-func (c *creation) insert(ctx context.Context, local bool) (bool, error) {
-	b, u, id := c.id.Bucket(), c.u, uuid(c.id)
-	w := shard.Write{Op: "create", Queue: func(batch *pgx.Batch) {
-		sql := insertUser
-		if local {
-			sql = insertBoth
-		}
-		batch.Queue(sql, int16(b), id, u.Email, c.norm, u.Name, nameKey(u.Name), u.Region, string(u.Attributes), u.PasswordHash, u.CreatedAt)
-		if !local || c.body != nil {
-			batch.Queue(insertOp, int16(b), id, pgtype.Text{String: string(c.body), Valid: c.body != nil})
-		}
-	}}
-	if c.s.within != nil {
-		w.Within = func(ctx context.Context, tx pgx.Tx) error { return c.s.within(ctx, tx, Event{"created", u}) }
+func (c *creation) insert(ctx context.Context, local bool) (inserted bool, err error) {
+	b, u := c.id.Bucket(), c.u
+	args := []any{int16(b), uuid(c.id), u.Email, c.norm, u.Name, nameKey(u.Name), u.Region, string(u.Attributes), u.PasswordHash, u.CreatedAt}
+	sql, order := insertSQL, claimOrder(c.norm)
+	if !local || c.body != nil {
+		sql = insertKeyedSQL
+		args = append(args, pgtype.Text{String: string(c.body), Valid: c.body != nil})
 	}
+	if !local {
+		sql, order = insertRemoteSQL, userOrder(c.id)
+	}
+	w := shard.Write{Op: "create", Order: order, Queue: func(batch *pgx.Batch) {
+		inserted = false
+		batch.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
+			inserted = tag.RowsAffected() > 0
+			return nil
+		})
+	}, Event: func() any {
+		if !inserted {
+			return nil
+		}
+		return Event{"created", u}
+	}}
 	seen, err := c.s.retryUnknown(ctx, b, w)
 	if duplicate(err) {
 		return false, nil
@@ -191,7 +205,7 @@ func (c *creation) insert(ctx context.Context, local bool) (bool, error) {
 	if err == nil {
 		c.seen.Saw(seen.Version, seen.Shard, seen.At)
 	}
-	return err == nil, err
+	return inserted && err == nil, err
 }
 
 // local creates a user in the bucket of its address, in one transaction.

@@ -37,10 +37,10 @@ type Config struct {
 	MaxReplicaLag time.Duration // 0: 5 s
 	MaxConns      int32         // to one server; 0: 16
 	Distributed   bool          // one address of a database that spreads rows itself
-	// Within, where it is set, is run in the transaction of each write that makes
-	// a user, removes one or brings an avatar, after it: what it queues there is
-	// done if and only if the write is. Other writes take one round trip less.
-	Within  func(context.Context, pgx.Tx, Event) error
+	// Within, where it is set, is run in the transaction of writes that make users,
+	// remove them or bring avatars, after them: what it queues there is done if and
+	// only if the writes are. Other writes take one round trip less.
+	Within  func(context.Context, pgx.Tx, []Event) error
 	Log     *slog.Logger // nil: none
 	Metrics *metrics.Set // nil: none
 	// Tune changes the cluster's config, for tests.
@@ -57,7 +57,7 @@ type Event struct {
 type Store struct {
 	cluster *shard.Cluster
 	names   []string
-	within  func(context.Context, pgx.Tx, Event) error
+	telling bool // of events
 	log     *slog.Logger
 	life    context.Context // until Close
 	stop    context.CancelFunc
@@ -85,6 +85,15 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		Distributed: cfg.Distributed, Schemas: []shard.Schema{{Name: "users", Files: schema, Dir: "schema"}}, Tables: Tables(),
 		Log: cfg.Log, Metrics: cfg.Metrics,
 	}
+	if cfg.Within != nil {
+		sc.Within = func(ctx context.Context, tx pgx.Tx, all []any) error {
+			events := make([]Event, len(all))
+			for i, e := range all {
+				events[i] = e.(Event)
+			}
+			return cfg.Within(ctx, tx, events)
+		}
+	}
 	if cfg.Tune != nil {
 		cfg.Tune(&sc)
 	}
@@ -92,7 +101,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cluster: cluster, names: cluster.Names(), within: cfg.Within, log: cfg.Log}
+	s := &Store{cluster: cluster, names: cluster.Names(), telling: cfg.Within != nil, log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -263,12 +263,16 @@ func (o *jobsOf) onWrite() func(context.Context, *sql.Tx, users.Change) error {
 	}
 }
 
-func (o *jobsOf) within() func(context.Context, pgx.Tx, postgres.Event) error {
+func (o *jobsOf) within() func(context.Context, pgx.Tx, []postgres.Event) error {
 	if o == nil {
 		return nil
 	}
-	return func(ctx context.Context, tx pgx.Tx, e postgres.Event) error {
-		_, err := o.servers[0].Enqueue(ctx, tx, o.orders("user."+e.Kind, e.User)...)
+	return func(ctx context.Context, tx pgx.Tx, all []postgres.Event) error {
+		var orders []jobs.Order
+		for _, e := range all {
+			orders = append(orders, o.orders("user."+e.Kind, e.User)...)
+		}
+		_, err := o.servers[0].Enqueue(ctx, tx, orders...)
 		return err
 	}
 }
