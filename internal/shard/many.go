@@ -30,11 +30,14 @@ type manyGuard struct {
 
 const (
 	lockManySQL  = "SELECT pg_advisory_xact_lock_shared(4711, b) FROM unnest($1::integer[]) b"
+	// The LIMIT has each bucket looked up by its key: for so few of them the planner
+	// would read all of the table.
 	guardManySQL = `SELECT CASE
-		WHEN bool_or(o.bucket IS NULL) THEN guard_refuse(min(w.bucket) FILTER (WHERE o.bucket IS NULL), min(w.epoch) FILTER (WHERE o.bucket IS NULL))
+		WHEN bool_or(o.state IS NULL) THEN guard_refuse(min(w.bucket) FILTER (WHERE o.state IS NULL), min(w.epoch) FILTER (WHERE o.state IS NULL))
 		WHEN bool_or(o.state = 'copying') THEN set_config('shard.copying', '1', true) END
 		FROM unnest($1::integer[], $2::bigint[]) AS w(bucket, epoch)
-		LEFT JOIN bucket_owner o ON o.bucket = w.bucket AND o.epoch = w.epoch AND o.state IN ('active', 'copying')`
+		LEFT JOIN LATERAL (SELECT state FROM bucket_owner
+			WHERE bucket = w.bucket AND epoch = w.epoch AND state IN ('active', 'copying') LIMIT 1) o ON true`
 )
 
 func (g manyGuard) queue(batch *pgx.Batch) {
