@@ -25,12 +25,20 @@
 // same batch as the row; else the primary. Where the row's bucket has moved, the map
 // is read again and so is the row.
 //
+// # How writes go together
+//
+// A write that comes alone is one transaction, in one round trip. Two are on their
+// way to a shard at a time; those that come meanwhile, and name the row that they
+// lock (Write.Order), wait for one of them to end and are one transaction then.
+// The busier a shard, the less each costs. Where a group is refused, or waits 100 ms
+// for a lock, each of its writes is done alone.
+//
 // # How a bucket moves
 //
 // Copy while it is written, fence it at its source for what is left, decide in one
 // row of the map's shard, open it at its destination under the next epoch, purge
-// what was left behind once it is a day old. A mover that dies anywhere in it is followed by one that ends
-// the move: forward where it was decided, else back.
+// what was left behind once it is a day old. A mover that dies anywhere in it is
+// followed by one that ends the move: forward where it was decided, else back.
 //
 // # What it promises
 //

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sluice-edge/sluice/internal/shard"
@@ -98,7 +99,9 @@ func good(err error) bool { return err == nil }
 
 // TestTogether: writes that wait go in one transaction, in which each counts.
 func TestTogether(t *testing.T) {
-	j := newJam(t, config(t, 1))
+	cfg := config(t, 1)
+	cfg.Metrics = metrics.NewSet()
+	j := newJam(t, cfg)
 	twice := shard.NewID(10, time.Now())
 	j.do("twice", twice, good)
 	j.do("twice", twice, good)
@@ -110,6 +113,9 @@ func TestTogether(t *testing.T) {
 	j.wg.Wait()
 	if n := j.count("SELECT count(DISTINCT xmin::text) FROM item WHERE bucket >= 10"); n != 1 {
 		t.Errorf("%d transactions", n)
+	}
+	if n := cfg.Metrics.GetOrCreateCounter(`users_transactions_total{shard="s1"}`).Get(); n != 2+2+1 {
+		t.Errorf("%d transactions are counted", n)
 	}
 	if n := j.count("SELECT sum(n) FROM item WHERE bucket >= 10"); n != 12 {
 		t.Errorf("%d writes", n)

@@ -12,6 +12,7 @@ import (
 type meters struct {
 	set     *metrics.Set
 	queries sync.Map // queryKey → *metrics.Counter
+	commits []*metrics.Counter // by shard
 	seconds map[spot]*metrics.PrometheusHistogram
 	lag     map[*host]*metrics.Gauge
 }
@@ -36,6 +37,7 @@ func newMeters(set *metrics.Set, shards []*shardHosts) *meters {
 	}
 	m := &meters{set: set, seconds: map[spot]*metrics.PrometheusHistogram{}, lag: map[*host]*metrics.Gauge{}}
 	for _, s := range shards {
+		m.commits = append(m.commits, set.GetOrCreateCounter(fmt.Sprintf("users_transactions_total{shard=%q}", s.name)))
 		for _, role := range []string{"primary", "replica"} {
 			m.seconds[spot{s.index, role}] = set.GetOrCreatePrometheusHistogramExt(
 				fmt.Sprintf("users_query_duration_seconds{shard=%q,role=%q}", s.name, role), buckets())
@@ -61,6 +63,13 @@ func (m *meters) asked(s *shardHosts, role, op string, took time.Duration) {
 		counter, _ = m.queries.LoadOrStore(queryKey{at, op}, m.set.GetOrCreateCounter(name))
 	}
 	counter.(*metrics.Counter).Inc()
+}
+
+// transacted counts a transaction of writes.
+func (m *meters) transacted(s *shardHosts) {
+	if m != nil {
+		m.commits[s.index].Inc()
+	}
 }
 
 func (m *meters) probed(_ *shardHosts, h *host, state *hostState) {

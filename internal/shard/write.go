@@ -96,6 +96,7 @@ func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, all ..
 	start := time.Now()
 	seen, sent, err := c.transact(try, h, g, all)
 	seen.Shard = s.index
+	c.metrics.transacted(s)
 	for _, w := range all {
 		c.metrics.asked(s, "primary", w.Op, time.Since(start))
 	}
