@@ -29,7 +29,7 @@ type manyGuard struct {
 }
 
 const (
-	lockManySQL  = "SELECT pg_advisory_xact_lock_shared(4711, b) FROM unnest($1::integer[]) b"
+	lockManySQL = "SELECT pg_advisory_xact_lock_shared(4711, b) FROM unnest($1::integer[]) b"
 	// The LIMIT has each bucket looked up by its key: for so few of them the planner
 	// would read all of the table.
 	guardManySQL = `SELECT CASE

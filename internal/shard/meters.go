@@ -11,7 +11,7 @@ import (
 // meters are the metrics of a cluster; nil counts nothing.
 type meters struct {
 	set     *metrics.Set
-	queries sync.Map // queryKey → *metrics.Counter
+	queries sync.Map           // queryKey → *metrics.Counter
 	commits []*metrics.Counter // by shard
 	seconds map[spot]*metrics.PrometheusHistogram
 	lag     map[*host]*metrics.Gauge
