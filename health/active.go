@@ -13,7 +13,7 @@ type Active struct {
 	Kind           string        `yaml:"kind" enum:"http|tcp|grpc" default:"http" doc:"http: GET path; tcp: connect; grpc: grpc.health.v1"`
 	Path           string        `yaml:"path" default:"/health" doc:"what http asks for"`
 	Interval       time.Duration `yaml:"interval" default:"5s" doc:"between the starts of two checks of a target, give or take a tenth"`
-	Timeout        time.Duration `yaml:"timeout" default:"1s" doc:"for a whole check, connecting included; at most interval"`
+	Timeout        time.Duration `yaml:"timeout" default:"1s" doc:"for a whole check, connecting included; where it is longer than interval, the next begins when it is over"`
 	HealthyAfter   int           `yaml:"healthy_after" min:"1" max:"1000" default:"2" doc:"good checks in a row"`
 	UnhealthyAfter int           `yaml:"unhealthy_after" min:"1" max:"1000" default:"3" doc:"bad checks in a row; the very first check of a target decides alone"`
 	Expect         []string      `yaml:"expect" default:"[200-299]" doc:"statuses and ranges of them that are good (http)"`
@@ -51,7 +51,7 @@ func (a Active) compile() (*plan, error) {
 	f.unless(a.Kind != "http" || goodPath(a.Path), "path", "%q is not a path: want a slash, and then no space, # or byte that is not visible ASCII, and %% with two hex digits only", a.Path)
 	f.unless(a.Interval >= 10*time.Millisecond && a.Interval <= 24*time.Hour, "interval", "%v is not from 10ms to 24h", a.Interval)
 	f.unless(a.Timeout > 0, "timeout", "%v is not above 0", a.Timeout)
-	f.unless(a.Timeout <= a.Interval, "timeout", "%v is longer than the interval, %v", a.Timeout, a.Interval)
+	f.unless(a.Timeout <= 24*time.Hour, "timeout", "%v is not at most 24h", a.Timeout)
 	f.unless(a.HealthyAfter >= 1 && a.HealthyAfter <= 1000, "healthy_after", "%d is not from 1 to 1000", a.HealthyAfter)
 	f.unless(a.UnhealthyAfter >= 1 && a.UnhealthyAfter <= 1000, "unhealthy_after", "%d is not from 1 to 1000", a.UnhealthyAfter)
 	f.unless(a.Port >= 0 && a.Port <= 65535, "port", "%d is not from 0 to 65535", a.Port)

@@ -27,6 +27,11 @@
 // that a gateway does not begin by asking the dead. Checks begin spread over the
 // interval, in a bounded number of goroutines, and none outlives Run.
 //
+// An ejection ends before its time when checks have failed and then, since it
+// began, succeeded often enough (healthy_after): a target that was restarted is
+// back when it is seen to be well. Where checks were good all along they do not
+// see what requests fail by, and the ejection runs its course.
+//
 // # Sources
 //
 // The states of a Circuit are Nygard's (Release It!, chapter 5); ejection is

@@ -43,6 +43,7 @@ type Member struct {
 
 	// Under the ejector's lock.
 	times int
+	began time.Duration // since epoch: when it was ejected
 	ended time.Duration // since epoch: when it came back
 	gone  bool
 }
@@ -52,6 +53,7 @@ type sentence struct {
 	failures int32
 	until    int64
 	times    int
+	began    time.Duration
 	ended    time.Duration
 }
 
@@ -154,6 +156,25 @@ func (m *Member) Ejected(now time.Time) (times int, left time.Duration) {
 	return m.times, left
 }
 
+// Recover brings the target back before its time if it was ejected before
+// recovered, a time at which its checks had seen it ill and well again (State).
+// Checks that were good all along say nothing: what they ask for is not what
+// fails.
+func (m *Member) Recover(recovered, now time.Time) {
+	if m.until.Load() == 0 || recovered.IsZero() {
+		return
+	}
+	e := m.ejector
+	var back []Ejection
+	e.mu.Lock()
+	if m.until.Load() != 0 && recovered.Sub(e.epoch) > m.began {
+		back = append(back, m.release(now.Sub(e.epoch), now))
+		e.recount()
+	}
+	e.mu.Unlock()
+	e.tell(back)
+}
+
 // Sweep brings back all whose time is over. Usable does it when asked; calling
 // Sweep every now and then has it happen without requests as well.
 func (e *Ejector) Sweep(now time.Time) {
@@ -176,6 +197,7 @@ func (e *Ejector) eject(m *Member, now time.Time) {
 	if !m.gone && m.until.Load() == 0 && e.free.Load() > 0 {
 		var span time.Duration
 		m.times, span = e.cfg.sentence(m.times, at-m.ended)
+		m.began = at
 		m.until.Store(max(int64(at+span), 1))
 		m.failures.Store(0)
 		e.recount()
@@ -244,7 +266,7 @@ func (m *Member) release(ended time.Duration, now time.Time) Ejection {
 func (m *Member) take(s sentence) {
 	m.failures.Store(s.failures)
 	m.until.Store(s.until)
-	m.times, m.ended = s.times, s.ended
+	m.times, m.began, m.ended = s.times, s.began, s.ended
 }
 
 func (e *Ejector) tell(all []Ejection) {
@@ -277,7 +299,7 @@ func (e *Ejector) sentences() map[string]sentence {
 	defer e.mu.Unlock()
 	all := make(map[string]sentence, len(e.members))
 	for name, m := range e.members {
-		all[name] = sentence{m.failures.Load(), m.until.Load(), m.times, m.ended}
+		all[name] = sentence{m.failures.Load(), m.until.Load(), m.times, m.began, m.ended}
 	}
 	return all
 }

@@ -65,6 +65,43 @@ func TestEjection(t *testing.T) {
 	}
 }
 
+// TestEjectionRecovers brings a target back before its time, over a reload too.
+func TestEjectionRecovers(t *testing.T) {
+	epoch := time.Now()
+	var told []Ejection
+	report := func(x Ejection) { told = append(told, x) }
+	e := newEjector(t, defaultPassive(), epoch, report)
+	a := e.Add("a")
+	e.Add("b")
+	now := epoch.Add(time.Minute)
+	a.Recover(now, now) // nothing to recover from
+	failTimes(a, 5, now)
+	for _, recovered := range []time.Time{{}, epoch, now} {
+		if a.Recover(recovered, now.Add(time.Second)); a.Usable(now.Add(time.Second)) {
+			t.Errorf("back by what was before: %v", recovered)
+		}
+	}
+	next := newEjector(t, defaultPassive(), now, report)
+	a = next.Add("a")
+	next.Add("b")
+	next.Adopt(e, now)
+	if a.Recover(now, now); a.Usable(now) {
+		t.Error("a reload forgets when it was ejected")
+	}
+	back := now.Add(2 * time.Second)
+	a.Recover(now.Add(time.Second), back)
+	if times, left := a.Ejected(back); !a.Usable(back) || times != 1 || left != 0 {
+		t.Errorf("ejected %d times, %v left", times, left)
+	}
+	if len(told) != 2 || told[1] != (Ejection{Target: "a", Times: 1, At: back}) {
+		t.Errorf("told %+v", told)
+	}
+	failTimes(a, 5, back)
+	if times, _ := a.Ejected(back); times != 2 {
+		t.Errorf("the next time counts as %d", times)
+	}
+}
+
 // TestEjectionGrows ejects again and again, and then leaves the target in peace.
 func TestEjectionGrows(t *testing.T) {
 	now := time.Now()

@@ -5,7 +5,7 @@ import "time"
 // Passive configures an Ejector.
 type Passive struct {
 	ConsecutiveFailures int           `yaml:"consecutive_failures" min:"1" max:"1000000" default:"5" doc:"of requests to a target, in a row, until it is ejected"`
-	Ejection            time.Duration `yaml:"ejection" default:"30s" doc:"how long at first; each time again adds as much, up to ten times"`
+	Ejection            time.Duration `yaml:"ejection" default:"30s" doc:"how long at first; each time again adds as much, up to ten times; active checks that fail and then succeed end it"`
 	MaxEjected          float64       `yaml:"max_ejected" unit:"percent" default:"50%" doc:"share of the targets that may be out at a time; one always may, unless it is the only one or this is 0%"`
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // share is how many of a target's checks are under way at a time on average if
-// all run into the time-out.
-func (p *plan) share() float64 { return float64(p.Timeout) / float64(p.Interval) }
+// all run into the time-out. There are never two of one target.
+func (p *plan) share() float64 { return min(float64(p.Timeout)/float64(p.Interval), 1) }
 
 // jittered is the interval give or take a tenth.
 func (p *plan) jittered() time.Duration {

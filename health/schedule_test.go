@@ -160,6 +160,36 @@ func TestFlapping(t *testing.T) {
 	})
 }
 
+// TestTimeoutBeyondInterval has checks of a hung target take longer than the
+// interval: one goes on after the other, and never two at a time.
+func TestTimeoutBeyondInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		c, err := NewChecker(Config{Report: l.report, Dial: l.dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := defaultActive()
+		a.Kind, a.Interval = "tcp", 200*time.Millisecond // and the default of a second
+		g, err := c.Group("b", a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := add(t, g, "http://a:1")
+		l.set(l.hung, "a:1", true)
+		defer run(t, c)()
+		pass(10 * time.Second)
+		if n := len(l.starts("a:1")); n < 8 || n > 10 || l.most != 1 || x.Healthy() {
+			t.Errorf("%d checks in 10 s, at most %d at a time, healthy %v", n, l.most, x.Healthy())
+		}
+		l.set(l.hung, "a:1", false)
+		pass(2 * time.Second)
+		if !x.Healthy() {
+			t.Errorf("not back: %+v", x.State())
+		}
+	})
+}
+
 // TestSpread has a thousand targets begin together, and looks how their checks
 // lie in time, and how long the pauses of each are.
 func TestSpread(t *testing.T) {

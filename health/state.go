@@ -17,6 +17,10 @@ type State struct {
 	LastError string // of the last check; empty if it was good
 	Successes int    // in a row; one of these two is 0
 	Failures  int
+	// Recovered is when healthy_after checks in a row had been good that came
+	// after a bad one; zero while no check was ever bad, or none since is enough.
+	Recovered time.Time
+	failed    bool // some check was bad
 }
 
 // after is the state that follows on one more check. The first check decides
@@ -28,8 +32,12 @@ func (s State) after(fault string, p *plan, at time.Time, latency time.Duration)
 	s.Checked, s.Latency, s.LastError = at, latency, fault
 	if fault == "" {
 		s.Successes, s.Failures = s.Successes+1, 0
+		if s.Successes == p.HealthyAfter && s.failed {
+			s.Recovered = at
+		}
 	} else {
 		s.Successes, s.Failures = 0, s.Failures+1
+		s.Recovered, s.failed = time.Time{}, true
 	}
 	healthy := s.Healthy
 	switch {

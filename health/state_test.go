@@ -52,3 +52,32 @@ func TestState(t *testing.T) {
 		}
 	}
 }
+
+// TestRecovered says after which check a target has recovered (r), for
+// healthy_after 2.
+func TestRecovered(t *testing.T) {
+	for _, c := range []struct{ checks, want string }{
+		{"gggg", "----"}, // never ill
+		{"bgg", "--r"},
+		{"bggggg", "--rrrr"}, // and stays so, of that time
+		{"gbgg", "---r"},     // one bad check is enough, though it does not decide
+		{"gbgbgg", "-----r"},
+		{"bggbg", "--r--"},
+	} {
+		p := &plan{Active: defaultActive()}
+		at := time.Now()
+		r := newRecord(at)
+		var when time.Time
+		for i := range c.checks {
+			at = at.Add(time.Second)
+			s, _ := r.note(map[byte]string{'b': "refused"}[c.checks[i]], p, at, time.Millisecond)
+			if !s.Recovered.IsZero() != (c.want[i] == 'r') {
+				t.Errorf("%s: recovered at %v after %d checks", c.checks, s.Recovered, i+1)
+			}
+			if i > 0 && c.want[i-1] == 'r' && c.want[i] == 'r' && !s.Recovered.Equal(when) {
+				t.Errorf("%s: recovered again", c.checks)
+			}
+			when = s.Recovered
+		}
+	}
+}

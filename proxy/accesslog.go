@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"math/rand/v2"
@@ -14,7 +15,8 @@ import (
 
 // accessLog gathers lines and writes them out in large pieces, from a goroutine
 // of its own: no exchange waits for a log. When the writer falls so far behind
-// that maxPending bytes wait, lines are dropped and counted.
+// that maxPending bytes wait, or takes none (a full disk), lines are dropped and
+// counted.
 type accessLog struct {
 	out     io.Writer
 	wake    chan struct{}
@@ -46,7 +48,8 @@ func (l *accessLog) run(ctx context.Context) error {
 		l.pending = spare[:0]
 		l.mu.Unlock()
 		if len(full) > 0 && l.out != nil {
-			_, _ = l.out.Write(full) // there is nowhere to report it to
+			n, _ := l.out.Write(full) // the metric is where it is reported
+			l.dropped.Add(bytes.Count(full[min(n, len(full)):], []byte{'\n'}))
 		}
 		spare = full
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -63,6 +64,37 @@ func TestAccessLogSamples(t *testing.T) {
 	x.gen.sampling.Enabled = false
 	if got := logged(t, x, 500, 0); got != "" {
 		t.Errorf("a disabled log has %s", got)
+	}
+}
+
+// full takes room bytes and no more.
+type full struct{ room int }
+
+func (f *full) Write(p []byte) (int, error) {
+	n := min(f.room, len(p))
+	f.room -= n
+	if n < len(p) {
+		return n, errors.New("no space left on device")
+	}
+	return n, nil
+}
+
+// Lines that find no place are counted, one that is cut among them.
+func TestAccessLogFull(t *testing.T) {
+	x := exchangeOf("192.0.2.1", "")
+	x.gen.sampling = AccessLog{Enabled: true, Sample: 1}
+	line := len(logged(t, x, 200, 0))
+	l := newAccessLog(&full{line * 3 / 2}, metrics.NewSet())
+	for range 4 {
+		l.add(x, 200, 0)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := l.run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.dropped.Get(); got != 3 {
+		t.Errorf("%d lines are counted as lost, want 3", got)
 	}
 }
 

@@ -339,3 +339,48 @@ func TestEjectionEnds(t *testing.T) {
 	eventually(t, "the target's return", func() bool { return strings.HasSuffix(ask(t, addr, plainGet), "sick") })
 	idle(t, p)
 }
+
+// Checks that were good all along do not see what requests fail by, and leave
+// an ejection alone; checks that see the target fail and recover end it.
+func TestChecksEndEjection(t *testing.T) {
+	good := newCounted(t, "good", 200)
+	var checks, requests atomic.Int64
+	checks.Store(200)
+	requests.Store(500)
+	url := origin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			w.WriteHeader(int(checks.Load()))
+			return
+		}
+		w.WriteHeader(int(requests.Load()))
+		fmt.Fprint(w, "sick")
+	})
+	h := to(url, good.url)
+	var active health.Active
+	active.SetDefaults()
+	active.Interval = 20 * time.Millisecond
+	h.Health = Health{Active: &active, Passive: health.Passive{ConsecutiveFailures: 1, Ejection: time.Hour, MaxEjected: .5}}
+	addr, p := run(t, h)
+	attend(t, p)
+	at := func() (s health.State, ejected bool) {
+		for _, t := range p.gen.Load().backends["up"].Backend.(*httpBackend).pool.Load().targets {
+			if t.spec.URL == url {
+				times, left := t.outlier.Ejected(time.Now())
+				s, ejected = t.checked.State(), times > 0 && left > 0
+			}
+		}
+		return s, ejected
+	}
+	eventually(t, "the ejection", func() bool { ask(t, addr, plainGet); _, out := at(); return out })
+	requests.Store(200)
+	before, _ := at()
+	eventually(t, "more good checks", func() bool { s, _ := at(); return s.Successes > before.Successes+20 })
+	if _, out := at(); !out {
+		t.Fatal("back, though no check had failed")
+	}
+	checks.Store(500)
+	eventually(t, "bad checks", func() bool { s, _ := at(); return s.Failures > 0 })
+	checks.Store(200)
+	eventually(t, "the target's return", func() bool { return strings.HasSuffix(ask(t, addr, plainGet), "sick") })
+	idle(t, p)
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -66,7 +67,7 @@ func newRedirect(s Setup) (Backend, error) {
 		return nil, err
 	}
 	b := &redirectBackend{status: spec.Status}
-	if err := checkValue(spec.To); err != nil {
+	if err := errors.Join(checkValue(spec.To), checkLocation(spec.To)); err != nil {
 		return nil, &SpecError{"to", err}
 	}
 	rest := spec.To
@@ -77,12 +78,26 @@ func newRedirect(s Setup) (Backend, error) {
 			return b, nil
 		}
 		name, tail, closed := strings.Cut(after, "}")
-		if !closed || !slices.Contains(placeholders, name) {
+		if !closed {
+			return nil, &SpecError{"to", fmt.Errorf("the brace of {%s is not closed", name)}
+		}
+		if !slices.Contains(placeholders, name) {
 			return nil, &SpecError{"to", fmt.Errorf("{%s} is none of {%s}", name, strings.Join(placeholders, "}, {"))}
 		}
 		b.parts = append(b.parts, name)
 		rest = tail
 	}
+}
+
+var locationForm = regexp.MustCompile(`^(/([^/\\]|$)|\{|[A-Za-z][A-Za-z0-9+.-]*://[^/?#])`)
+
+// checkLocation refuses what clients would read as something else than a URL or
+// a path from the root: example.com is a path beside the one that was asked for.
+func checkLocation(to string) error {
+	if to != "" && !locationForm.MatchString(to) {
+		return fmt.Errorf("%q is neither a URL such as https://example.com{uri} nor a path such as /new{uri}", to)
+	}
+	return nil
 }
 
 // Serve answers with the Location that the request's parts make.

@@ -178,14 +178,17 @@ func (b *httpBackend) run(ctx context.Context) error {
 	}
 }
 
-// look brings back the targets whose time out is over. It looks at all: what
-// the generation before still found out while this one began was told to
-// nobody.
+// look brings back the targets whose time out is over, or whose checks have seen
+// them recover. It looks at all: what the generation before still found out
+// while this one began was told to nobody.
 func (b *httpBackend) look(now time.Time) {
 	if b.ejector != nil {
 		b.ejector.Sweep(now)
 	}
 	for _, t := range b.pool.Load().targets {
+		if t.outlier != nil && t.checked != nil {
+			t.outlier.Recover(t.checked.State().Recovered, now)
+		}
 		t.refresh(now)
 	}
 }

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -69,4 +70,24 @@ func explained(rules []Rule, table *Table, r *Request) (out []string) {
 		out = append(out, fmt.Sprintf("%s: %s", rules[w.Route].Name, w.Reason))
 	}
 	return out
+}
+
+// TestMatchAsInTheFile holds the names under which the admin API shows a match
+// to those of the file.
+func TestMatchAsInTheFile(t *testing.T) {
+	for _, c := range []struct {
+		match Match
+		want  string
+	}{
+		{Match{Path: "/a/*"}, `{"path":"/a/*"}`},
+		{
+			Match{Hosts: []string{"a"}, Methods: []string{"GET"}, Headers: map[string]string{"X": "1"}, Query: map[string]string{"q": "present"}, ClientIPs: []string{"10.0.0.0/8"}},
+			`{"hosts":["a"],"methods":["GET"],"headers":{"X":"1"},"query":{"q":"present"},"client_ips":["10.0.0.0/8"]}`,
+		},
+	} {
+		got, err := json.Marshal(c.match)
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s, %v, want %s", got, err, c.want)
+		}
+	}
 }

@@ -13,10 +13,10 @@ import (
 type Match struct {
 	Hosts     []string          `yaml:"hosts" json:"hosts,omitempty" doc:"exact names or *.example.com (any depth below, not example.com itself); the request's port is ignored"`
 	Path      string            `yaml:"path" json:"path,omitempty" doc:"/x/* is /x and all below it, /x exactly that, /u/{id} one segment, re:^/…$ a regular expression on the normal form"`
-	Methods   []string          `yaml:"methods" doc:"GET takes HEAD as well; empty: all"`
-	Headers   map[string]string `yaml:"headers" doc:"name to exact value, re:… or present"`
-	Query     map[string]string `yaml:"query" doc:"name to exact value, re:… or present; the first of several counts"`
-	ClientIPs []string          `yaml:"client_ips" doc:"addresses and CIDR ranges"`
+	Methods   []string          `yaml:"methods" json:"methods,omitempty" doc:"GET takes HEAD as well; empty: all"`
+	Headers   map[string]string `yaml:"headers" json:"headers,omitempty" doc:"name to exact value, re:… or present"`
+	Query     map[string]string `yaml:"query" json:"query,omitempty" doc:"name to exact value, re:… or present; the first of several counts"`
+	ClientIPs []string          `yaml:"client_ips" json:"client_ips,omitempty" doc:"addresses and CIDR ranges"`
 }
 
 // UnmarshalText reads the short form, a path alone.

@@ -237,6 +237,36 @@ func TestExampleFile(t *testing.T) {
 	}
 }
 
+// The cases that the help shows can be read and leave no word of theirs out;
+// those that deploy/README.md shows hold for config.example.yaml.
+func TestExampleCases(t *testing.T) {
+	_, shown, found := strings.Cut(usage, "words:\n\n")
+	_, doc, err := readCases(source{"help", []byte(shown)}, nil)
+	if !found || err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range config.Keys(Cases{}, config.Options{}) {
+		if !slices.Contains(config.Used(doc), key) {
+			t.Errorf("the help does not show %s", key)
+		}
+	}
+	text, err := os.ReadFile("../../deploy/README.md")
+	must(t, err)
+	_, block, found := strings.Cut(string(text), "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	if !found {
+		t.Fatal("deploy/README.md shows no cases")
+	}
+	if _, err := os.Stat("/srv"); err != nil {
+		t.Skip("no /srv here")
+	}
+	example, err := filepath.Abs("../../config.example.yaml")
+	must(t, err)
+	t.Chdir(t.TempDir())
+	certify(t, "dev")
+	expect(t, []string{"test", "-config", example, put(t, ".", "cases.yaml", block)}, exitOK, "ok: 2 cases", "")
+}
+
 // explained reports whether a line of a file sets the key and has a comment, at
 // its end or above it.
 func explained(text, key string) bool {

@@ -29,6 +29,14 @@ const usage = `Sluice, an edge gateway.
   gateway cert    -dev DIR [NAME]...        write an authority and a certificate to try TLS with, for localhost and NAMEs
   gateway schema  [-example]                print the JSON Schema of a file, or the embedded default
   gateway version
+
+CASES.yaml says what should become of requests, in any of these words:
+
+  cases:
+    - {request: http://api.example.com/orders, want: {route: orders, backend: orders}}
+    - name: nobody deletes
+      request: {method: DELETE, url: /orders, headers: {X-A: b}, ip: 203.0.113.9}
+      want: {status: 405, headers: {Allow: "GET, HEAD"}, path: /orders, upstream_target: /v2/orders, upstream_host: o.internal}
 `
 
 // Exit codes.

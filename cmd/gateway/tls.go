@@ -62,13 +62,11 @@ func (t *ListenerTLS) credentials(now time.Time) (*credentials, []tlsFault) {
 		if files.CertFile == "" || files.KeyFile == "" {
 			continue // it has been said
 		}
-		pair, err := loadPair(files.CertFile, files.KeyFile)
-		if err != nil {
-			key := "cert_file"
-			if errors.As(err, new(keyError)) {
-				key = "key_file"
+		pair, bad := files.load()
+		if len(bad) > 0 {
+			for _, f := range bad {
+				faults = append(faults, tlsFault{config.Join("certificates", i, f.path), f.err})
 			}
-			faults = append(faults, tlsFault{config.Join("certificates", i, key), err})
 			continue
 		}
 		if end := pair.Leaf.NotAfter; now.After(end) {
@@ -110,34 +108,48 @@ func (c *credentials) clients(auth ClientAuth) *tlsFault {
 	return nil
 }
 
-// keyError is a fault of a key's file rather than of the certificate's.
-type keyError struct{ error }
-
 // loadPair reads a certificate and its key.
 func loadPair(certFile, keyFile string) (*tls.Certificate, error) {
-	certPEM, err := os.ReadFile(certFile)
-	if err != nil {
-		return nil, cannotRead(certFile, err)
+	pair, faults := CertificateFiles{certFile, keyFile}.load()
+	if len(faults) > 0 {
+		return nil, faults[0].err
 	}
-	keyPEM, err := os.ReadFile(keyFile)
-	if err != nil {
-		return nil, keyError{cannotRead(keyFile, err)}
+	return pair, nil
+}
+
+// load reads a certificate and its key, or says what is wrong with which.
+func (c CertificateFiles) load() (*tls.Certificate, []tlsFault) {
+	var faults []tlsFault
+	read := func(key, name string) []byte {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			faults = append(faults, tlsFault{key, cannotRead(name, err)})
+		}
+		return data
+	}
+	certPEM, keyPEM := read("cert_file", c.CertFile), read("key_file", c.KeyFile)
+	if faults != nil {
+		return nil, faults
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err == nil {
-		if pair.Leaf == nil {
-			pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0])
-		}
-		return &pair, err
+	if err == nil && pair.Leaf == nil {
+		pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0])
 	}
-	reason := strings.TrimPrefix(err.Error(), "tls: ")
+	if err != nil {
+		return nil, []tlsFault{c.unusable(strings.TrimPrefix(err.Error(), "tls: "))}
+	}
+	return &pair, nil
+}
+
+// unusable says which of the files reason is about.
+func (c CertificateFiles) unusable(reason string) tlsFault {
 	switch {
 	case strings.Contains(reason, "does not match"):
-		return nil, keyError{fmt.Errorf("the key in %s is not that of the certificate in %s", keyFile, certFile)}
+		return tlsFault{"key_file", fmt.Errorf("the key in %s is not that of the certificate in %s", c.KeyFile, c.CertFile)}
 	case strings.Contains(reason, "private key") || strings.Contains(reason, "key input"):
-		return nil, keyError{fmt.Errorf("%s holds no usable key: %s", keyFile, reason)}
+		return tlsFault{"key_file", fmt.Errorf("%s holds no usable key: %s", c.KeyFile, reason)}
 	}
-	return nil, fmt.Errorf("%s holds no usable certificate: %s", certFile, reason)
+	return tlsFault{"cert_file", fmt.Errorf("%s holds no usable certificate: %s", c.CertFile, reason)}
 }
 
 // files are all that t names.

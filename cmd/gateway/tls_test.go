@@ -132,6 +132,8 @@ func TestCheckTLS(t *testing.T) {
 	f(`tls: {certificates: []}`, `50: listeners[0].tls.certificates: must not be empty (chosen by the name that the client asks for; the first is for all other names; their files are watched)`)
 	f(`tls: {`+pair("none", "a/server-key.pem")+`}`, `63: listeners[0].tls.certificates[0].cert_file: cannot read none: no such file or directory`)
 	f(`tls: {`+pair("a/server.pem", "none")+`}`, `87: listeners[0].tls.certificates[0].key_file: cannot read none: no such file or directory`)
+	f(`tls: {`+pair("none", "nokey")+`}`, "63: listeners[0].tls.certificates[0].cert_file: cannot read none: no such file or directory\n"+
+		"gw.yaml:3:79: listeners[0].tls.certificates[0].key_file: cannot read nokey: no such file or directory")
 	f(`tls: {`+pair("a/server.pem", "b/server-key.pem")+`}`, `87: listeners[0].tls.certificates[0].key_file: the key in b/server-key.pem is not that of the certificate in a/server.pem`)
 	f(`tls: {`+pair("junk", "a/server-key.pem")+`}`, `63: listeners[0].tls.certificates[0].cert_file: junk holds no usable certificate: failed to find any PEM data in certificate input`)
 	f(`tls: {`+pair("a/server.pem", "junk")+`}`, `87: listeners[0].tls.certificates[0].key_file: junk holds no usable key: failed to find any PEM data in key input`)

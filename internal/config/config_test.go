@@ -43,7 +43,7 @@ backends:
     policy: maglev
     names: all
     timeout: null
-  assets: {kind: files, root: ./public}
+  assets: {kind: files, root: ./public, code: 308}
 routes:
   - name: a
     match: /api/*

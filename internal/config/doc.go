@@ -11,7 +11,7 @@
 //	unit:"size"        integers: 64KiB, 10KB, 512B or a bare number of bytes
 //	unit:"byterate"    integers: 240B/s, in bytes per second
 //	unit:"percent"     floats: 10% is 0.10, from 0% to 100% unless min or max say otherwise
-//	enum:"a|b|c"       the only values of a string, or of a list of strings
+//	enum:"a|b|c"       the only values of a string, a whole number, or a list of strings
 //	min:"1" max:"9"    bounds of numbers, sizes, durations; written as in the file
 //	negative:"true"    a duration that may be negative
 //	required:"true"    the key must be there and not be empty

@@ -99,6 +99,8 @@ g.yaml:2:7: backends.a.knd: unknown key "knd"; did you mean "kind"?
 g.yaml:3:13: backends.b.kind: unknown kind "file"; did you mean "files"?
 g.yaml:4:20: backends.c.rot: unknown key "rot"; did you mean "root"?
 g.yaml:5:5: backends.d.targets: missing key "targets"`},
+		{"inside a kind of files", "backends: {a: {kind: files, root: x, code: 200}}", `
+g.yaml:1:44: backends.a.code: expected 301 or 308, got the number 200`},
 		{"inside a kind", "backends:\n  a:\n    targets:\n      - {url: http://a, wieght: 2}\n      - nonsense\n    policy: maglef\n", `
 g.yaml:4:25: backends.a.targets[0].wieght: unknown key "wieght"; did you mean "weight"?
 g.yaml:5:9: backends.a.targets[1]: a target is a URL such as http://127.0.0.1:9001
@@ -194,12 +196,20 @@ func TestEnvironment(t *testing.T) {
 		{"$1-${HOST}-$$${PORT}", "$1-edge-$${PORT}", ""},
 		{"${NOPE:-x}-${EMPTY:-y}", "x-y", ""},
 		{`"${NOPE:-}"`, "", ""},
+		{"${NOPE:-${EMPTY:-x}}", "x", ""},
+		{"${HOST:-${EMPTY:-x}}", "edge", ""},
+		{"a${HOST:-${NOPE}}z", "aedgez", ""},
+		{"${NOPE:-http://${HOST}:${PORT}}/", "http://edge:8080/", ""},
+		{"${NOPE:-$${HOST}}", "${HOST}", ""},
+		{"${NOPE:-${FLOW:-x}}", "[a, b]", ""},
 		{"${EVIL}", "x\nadmin: {address: evil}", ""},
 		{"${FLOW}", "[a, b]", ""},
 		{"${NUM}", "12345", ""},
 		{"*a # ${NOPE}", "${HOST}", ""},
 		{"${NOPE}", "", "g.yaml:3:16: server.min_version: the environment variable NOPE is not set; set it, or write ${NOPE:-default}"},
 		{"a-${1}", "", `g.yaml:3:16: server.min_version: "${1}" is neither ${NAME} nor ${NAME:-default}; write $${ for a literal ${`},
+		{"${EMPTY:-${NOPE}}", "", "g.yaml:3:16: server.min_version: the environment variable NOPE is not set; set it, or write ${NOPE:-default}"},
+		{"${NOPE:-${HOST}", "", `g.yaml:3:16: server.min_version: "${NOPE:-${HOST}" is neither ${NAME} nor ${NAME:-default}; write $${ for a literal ${`},
 		{"${HOST", "", `g.yaml:3:16: server.min_version: "${HOST" is neither ${NAME} nor ${NAME:-default}; write $${ for a literal ${`},
 	} {
 		text := "x-a: &a $${HOST}\nserver:\n  min_version: " + c.text + "\n"

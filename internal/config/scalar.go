@@ -111,6 +111,10 @@ func (d *Document) number(n *node, v reflect.Value, p place) {
 		d.fault(n, p.path, "expected %s, got %s%s", describeType(t, p.spec), got(n, p.secret), hint)
 		return
 	}
+	if e := p.spec.enum; e != nil && !slices.Contains(e, fmt.Sprint(x)) {
+		d.fault(n, p.path, "expected %s, got %s", oneOf(e, "or"), got(n, p.secret))
+		return
+	}
 	if problem := bounds(x, t, p.spec); problem != "" {
 		d.fault(n, p.path, "%s, got %s", problem, got(n, p.secret))
 		return

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"path"
 	"reflect"
 	"slices"
@@ -233,6 +234,17 @@ func (s *schemer) scalar(t reflect.Type, f *field) object {
 		return object{"anyOf": []any{object{"type": "boolean"}, ref("env")}}
 	case reflect.Float32, reflect.Float64:
 		return object{"anyOf": []any{bounded(object{"type": "number"}, t, f), ref("env")}}
+	}
+	if f.enum != nil {
+		var values []any
+		for _, e := range f.enum {
+			x, err := strconv.Atoi(e)
+			if err != nil {
+				panic(fmt.Sprintf("config: %q is no value for field %q", e, f.name))
+			}
+			values = append(values, x)
+		}
+		return object{"anyOf": []any{object{"enum": values}, ref("env")}}
 	}
 	n := object{"type": "integer"}
 	if strings.HasPrefix(t.Kind().String(), "uint") {

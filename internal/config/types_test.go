@@ -60,6 +60,7 @@ type httpKind struct {
 
 type filesKind struct {
 	Root string `yaml:"root" required:"true"`
+	Code int    `yaml:"code" enum:"301|308"`
 }
 
 type target struct {

@@ -82,6 +82,9 @@ func parseTarget(cfg Config) (*target, error) {
 		}
 		return &target{network: "unix", address: path, host: "localhost"}, nil
 	}
+	if !strings.Contains(cfg.URL, "://") && !strings.ContainsAny(cfg.URL, "/ ") {
+		return nil, fmt.Errorf("upstream %q: no scheme; write http://%s", cfg.URL, cfg.URL)
+	}
 	u, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)

@@ -31,7 +31,7 @@ func TestParseTargets(t *testing.T) {
 		"- {weight: 1}":                            "f:1: upstream \"\"",
 		"- http://a:1\n- http://b:1\n- http://a:1": "f:3: http://a:1 is on line 1 already",
 		"- {url: 'http://a:1', url: 'http://b:1'}": "f:1: url is there twice",
-		"- a\n- b\n":                               "f:1: upstream \"a\": scheme is not http, https or unix\nf:2: upstream \"b\"",
+		"- a\n- b\n":                               "f:1: upstream \"a\": no scheme; write http://a\nf:2: upstream \"b\"",
 		"\t- a":                                    "f: yaml: ",
 	} {
 		var got string
