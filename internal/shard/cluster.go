@@ -119,14 +119,16 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	for {
+	for failing := false; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			if err := c.Refresh(ctx); err != nil && ctx.Err() == nil {
+			err := c.Refresh(ctx)
+			if err != nil && !failing && ctx.Err() == nil {
 				c.cfg.Log.Warn("the shard map cannot be read; the last one is used", "error", err)
 			}
+			failing = err != nil
 		}
 	}
 }
