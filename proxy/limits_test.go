@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"fmt"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -181,25 +180,5 @@ func TestLimitAllocates(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if per := float64(after.Mallocs-before.Mallocs) / n; per > 0.1 {
 		t.Errorf("%.2f allocations an exchange, want 0", per)
-	}
-}
-
-// BenchmarkForwardLimited is BenchmarkForward under a limit.
-func BenchmarkForwardLimited(b *testing.B) {
-	for _, limits := range [][]Limit{nil, {aLimit("1000000/1s", "ip")}} {
-		b.Run(fmt.Sprint(len(limits)), func(b *testing.B) {
-			spec := limitedTo(limits...)
-			spec.Backends = backends(map[string]any{"a": to(startRaw(b, smallAnswer))})
-			c, err := startSpec(b, spec).Dial()
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer c.Close()
-			r := bufio.NewReader(c)
-			roundTrips(b, c, r, 10)
-			b.ReportAllocs()
-			b.ResetTimer()
-			roundTrips(b, c, r, b.N)
-		})
 	}
 }
