@@ -31,6 +31,7 @@ const (
 	takenLease
 	takenRedis
 	takenInFlight
+	takenAway // from this node's share, which Redis is to be told of
 )
 
 // A rateState is what is remembered of one key. Its zero value is that of a key

@@ -32,6 +32,7 @@ func (l *RateLimiter) takeAway(p *rateParams, s *leaseShard, e *rateLease, hashe
 	if e == &s.spill {
 		return d // there is nobody to tell of it
 	}
+	d.limiter, d.key, d.cost, d.kind = l, hashed, cost, takenAway
 	if _, known := s.owing[hashed]; !known {
 		l.owe(s, e, hashed, key)
 	}
@@ -52,7 +53,29 @@ func (l *RateLimiter) owe(s *leaseShard, e *rateLease, hashed rateKey, key []byt
 	r.mu.Unlock()
 	if r.resume.Load() != 0 && !e.asking {
 		e.asking = true
-		r.post(&leaseOp{l: l, e: e, key: hashed, shared: shared, tell: true})
+		r.post(l.tell(e, hashed, shared))
+	}
+}
+
+// tell is the word to Redis of what was admitted without it.
+func (l *RateLimiter) tell(e *rateLease, hashed, shared rateKey) rateOp {
+	o := leaseOp{l: l, e: e, key: hashed, shared: shared, tell: true}
+	if e.sync {
+		return &debtOp{o}
+	}
+	return &o
+}
+
+// refundAway gives back what was taken from the share, unless Redis has been told
+// of it meanwhile.
+func (l *RateLimiter) refundAway(p *rateParams, d *RateDecision) {
+	s := l.leases.shard(d.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.leases[d.key]; e != nil && int64(e.away) >= d.cost && !e.asking {
+		share := p.leaseShare(l.redis)
+		e.full -= share.interval * d.cost
+		e.away -= int32(d.cost)
 	}
 }
 
@@ -119,12 +142,12 @@ func (l *RateLimiter) debts(s *leaseShard) (ops []rateOp) {
 		switch {
 		case e == nil:
 			delete(s.owing, hashed)
-		case e.away > 0 && now >= e.full: // its share is as full as the bucket would be
+		case e.away > 0 && now >= e.full: // its share is as full as the bucket would be; of windows, it is over
 			e.away = 0
 			delete(s.owing, hashed)
 		case !e.asking: // else that tells of it
 			e.asking = true
-			ops = append(ops, &leaseOp{l: l, e: e, key: hashed, shared: shared, tell: true})
+			ops = append(ops, l.tell(e, hashed, shared))
 		}
 	}
 	if len(s.owing) > 0 {
