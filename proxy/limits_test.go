@@ -146,15 +146,20 @@ func TestLimitExplain(t *testing.T) {
 		return e.Limits[0]
 	}
 	for range 3 {
-		want := LimitProbe{Name: "all-1", Rate: "1/1h, gcra, local", By: "header:x-a", Note: "the request has no header:x-a: it is counted by the client's address"}
+		want := LimitProbe{Name: "all-1", Rate: "1/1h, gcra, local", By: "header:x-a", Key: "no header:x-a", Note: "counted by the client's address, 192.0.2.1"}
 		if got := explain(); got != want {
 			t.Errorf("%+v", got)
 		}
 	}
-	if got := explain([2]string{"X-A", "1"}, [2]string{"X-Plan", "gold"}); got.Tier != "gold" || got.Rate != "2/1h, gcra, local" || got.Note != "" {
+	if got := explain([2]string{"X-A", "1"}, [2]string{"X-Plan", "gold"}); got.Tier != "gold" || got.Rate != "2/1h, gcra, local" || got.Key != `header:x-a "1"` || got.Note != "" {
 		t.Errorf("%+v", got)
 	}
 	if got := explain([2]string{"X-Probe", "1"}); !got.Exempt {
+		t.Errorf("%+v", got)
+	}
+	limit.Missing = missingShared
+	p = build(t, limitedTo(limit))
+	if got := explain(); got.Key != "no header:x-a" || got.Note != "counted with all others that have none" {
 		t.Errorf("%+v", got)
 	}
 }
