@@ -104,35 +104,51 @@ func (o *leaseOp) account(p *rateParams, r *RateRedis, now int64) (debt, used in
 	return debt, used
 }
 
-// settle tells Redis of all that was admitted without it, before anything else.
+// settle tells Redis of all that was admitted without it, before anything else. It
+// ends with the first failure; what was not told is for the next time.
 func (r *RateRedis) settle(ctx context.Context) {
 	r.mu.Lock()
 	limiters := make([]*RateLimiter, 0, len(r.owing))
 	for l := range r.owing {
 		limiters = append(limiters, l)
 	}
-	clear(r.owing)
 	r.mu.Unlock()
 	for _, l := range limiters {
-		for i := range l.leases.shards {
-			ops := l.debts(&l.leases.shards[i])
-			for len(ops) > 0 {
-				n, server := min(len(ops), rateBatch), r.server.Load()
-				if server == nil {
-					r.fail(ops, errRateDown)
-					break
-				}
-				r.send(ctx, server, ops[:n])
-				ops = ops[n:]
-				if !r.open.Load() {
-					r.flush(ctx) // requests wait; of most keys there is only something to get back
-				}
-			}
+		r.mu.Lock()
+		delete(r.owing, l)
+		r.mu.Unlock()
+		if !r.settleOf(ctx, l) {
+			return
 		}
 	}
 }
 
-// debts are the words of a shard that are to be told.
+// settleOf tells of one limit, and reports whether Redis took it.
+func (r *RateRedis) settleOf(ctx context.Context, l *RateLimiter) bool {
+	for i := range l.leases.shards {
+		ops := l.debts(&l.leases.shards[i])
+		for len(ops) > 0 {
+			n, server := min(len(ops), rateBatch), r.server.Load()
+			if server == nil {
+				r.fail(ops, errRateDown)
+				return false
+			}
+			err := r.send(ctx, server, ops[:n])
+			ops = ops[n:]
+			if err != nil {
+				r.fail(ops, err)
+				return false
+			}
+			if !r.open.Load() {
+				r.flush(ctx) // requests wait; of most keys there is only something to get back
+			}
+		}
+	}
+	return true
+}
+
+// debts are the words of a shard that are to be told. Where there are any, the next
+// settling looks here again.
 func (l *RateLimiter) debts(s *leaseShard) (ops []rateOp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -236,3 +236,52 @@ func busiest(admits []admit, window time.Duration) (most int) {
 	}
 	return most
 }
+
+// A Redis that hangs while it is told of what was admitted costs one time-out, not
+// one for each shard of each limit; and nothing of it is forgotten.
+func TestRateSettleEndsWithFailure(t *testing.T) {
+	failures := 0
+	r := NewRateRedis(func(error) { failures++ })
+	r.Use(connect(t, "127.0.0.1:1"), time.Second)
+	l := newRate(t, "x", RateSpec{Rate: rate(100, time.Hour), Nodes: 1}, r)
+	lose(l)
+	const keys = 2000
+	for i := range keys {
+		if d := l.Take(fmt.Append(nil, "k", i), 1, time.Now()); !d.Allowed {
+			t.Fatalf("%+v", d)
+		}
+	}
+	for range 2 {
+		failures = 0
+		r.settle(t.Context())
+		if failures == 0 || failures > keys/8 {
+			t.Errorf("%d of %d words to a Redis that is gone", failures, keys)
+		}
+	}
+	owing := 0
+	for i := range l.leases.shards {
+		owing += len(l.leases.shards[i].owing)
+	}
+	if owing != keys {
+		t.Errorf("%d keys are still to be told of, want %d", owing, keys)
+	}
+}
+
+// An exchange that began before a reload may cost more than the limit has now, and
+// more than 64 bits of ns.
+func TestRateCostBeyond(t *testing.T) {
+	for _, spec := range []RateSpec{
+		{Rate: rate(1, 366*24*time.Hour)}, {Rate: rate(1, 366*24*time.Hour), Algorithm: RateFixedWindow},
+		{Rate: rate(1, 366*24*time.Hour), Algorithm: RateSlidingWindow}, {Max: 1, Algorithm: RateConcurrency},
+	} {
+		l := newRate(t, "x", spec, nil)
+		for _, cost := range []int64{2, 1000, mostRate} {
+			if d := l.Take([]byte("a"), cost, time.Now()); d.Allowed || d.Retry <= 0 {
+				t.Errorf("%s: cost %d of 1: %+v", spec.Algorithm, cost, d)
+			}
+		}
+		if d := l.Take([]byte("a"), 1, time.Now()); !d.Allowed {
+			t.Errorf("%s: cost 1 of 1: %+v", spec.Algorithm, d)
+		}
+	}
+}
