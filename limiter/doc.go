@@ -105,6 +105,13 @@
 //
 // Of a key that there was no room for nothing is told. Of a concurrency limit each
 // gateway has its share of the places, those taken already included.
+// A request that costs more than a gateway's share of the burst or the window is
+// denied while Redis is away.
+//
+// A reload that changes the rate of a bucket in Redis keeps the time at which it is
+// full, not the requests (in this process it keeps those): it may admit one burst
+// more where the rate has become slower, and where it has become faster nobody
+// waits for longer than 2·B/R + 2 s of the new one.
 //
 // A clock of Redis that steps forward by more than δ lets leases overlap once (at
 // most L more); one that steps back begins a fixed or sliding window anew, and
