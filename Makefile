@@ -144,7 +144,7 @@ soak: checker
 # window, and Redis dies on the way.
 limits-proof: compiler redis rivals
 	$(GO) test -tags long -count=1 -pgo=off -run '^TestE2ELimit' -v ./cmd/gateway
-	$(GO) test -count=1 -pgo=off -run '^TestRate(Envelope|Debt|Pays|Credit)' -v ./limiter
+	$(GO) test -count=1 -pgo=off -run '^TestRate(Envelope|Small|Debt|Pays|Credit)' -v ./limiter
 
 # Clients of the user service keep a journal while its servers are killed, hang
 # and lag: four shards, each a primary and two replicas.

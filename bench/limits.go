@@ -3,24 +3,38 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"time"
 )
 
 const redisAddr = "127.0.0.1:19300"
 
 // limitKinds are what a limit that nobody reaches costs: none, one of this
-// gateway, one of all gateways whose tokens are leased, and the common way, a
-// command of Redis for each request.
+// gateway, one of all gateways whose tokens are leased, and the common way, INCR
+// and EXPIRE in one script for each request. No limit is there twice: what the
+// second differs by from the first is no limit's doing.
 var limitKinds = []struct{ name, limits string }{
 	{"no limit", ""},
+	{"none again", ""},
 	{"local", "{rate: 9000000/1s}"},
 	{"leased", "{rate: 9000000/1s, burst: 1000000, scope: global}"},
 	{"INCR", "{rate: 1000000000/1h, algorithm: fixed_window, scope: global}"},
+}
+
+const noLimit, incr = 0, 4 // of limitKinds
+
+// A limitTurn is what a second of load gave.
+type limitTurn struct {
+	result
+	redis    float64 // CPU µs of Redis a request
+	commands float64 // of Redis a request
 }
 
 // limitBeds are what the limits stand in front of.
@@ -32,19 +46,19 @@ var limitBeds = []struct{ title, backend string }{
 // compareLimits measures gateways with each kind of limit, and then the limiter
 // without a gateway.
 func compareLimits(dir string) error {
-	if err := needs("redis-server", "wrk"); err != nil {
+	if err := needs("redis-server", "redis-cli", "wrk"); err != nil {
 		return err
 	}
-	stop, _, err := start(dir, rival{"redis", []string{"redis-server", "FILE"}, "redis.conf",
+	stop, redisPID, err := start(dir, rival{"redis", []string{"redis-server", "FILE"}, "redis.conf",
 		fmt.Sprintf("bind 127.0.0.1\nport %s\nsave \"\"\nappendonly no\ndir %s\n", port(redisAddr), dir)}, redisAddr)
 	if err != nil {
 		return fmt.Errorf("starting Redis: %w", err)
 	}
 	defer stop()
-	fmt.Printf("%d connections; each kind of limit on a gateway of its own, in turn, %d rounds of %v; medians, and of ratios those within a round\n", *connections, *rounds, *duration)
+	fmt.Printf("%d connections; each kind of limit on a gateway of its own, %d turns of a second each, in an order drawn anew; medians, and of ratios within a turn with their quartiles\n", *connections, limitTurns())
 	for _, bed := range limitBeds {
 		fmt.Printf("\n%s\n", bed.title)
-		if err := measureLimits(dir, bed.backend); err != nil {
+		if err := measureLimits(dir, bed.backend, redisPID); err != nil {
 			return err
 		}
 	}
@@ -52,9 +66,12 @@ func compareLimits(dir string) error {
 	return measureDecisions()
 }
 
-// measureLimits has all kinds run at once, and loads one after the other: what
-// the machine does besides changes more slowly than that.
-func measureLimits(dir, backend string) error {
+// limitTurns is rounds of duration, in turns that are as short as wrk's may be:
+// what the machine does besides changes within seconds.
+func limitTurns() int { return max(*rounds*int(duration.Seconds()), 3) }
+
+// measureLimits has all kinds run at once, and loads one after the other.
+func measureLimits(dir, backend string, redisPID int) error {
 	addrs, pids := make([]string, len(limitKinds)), make([]int, len(limitKinds))
 	for i, k := range limitKinds {
 		addrs[i] = fmt.Sprintf("127.0.0.1:%d", 19200+i)
@@ -69,11 +86,10 @@ func measureLimits(dir, backend string) error {
 			return err
 		}
 	}
-	all := make([][]result, len(limitKinds)) // of a kind, by rounds
-	for round := range *rounds {
-		for turn := range limitKinds {
-			i := (turn + round) % len(limitKinds) // nobody always comes after the same
-			one, err := measureAt(addrs[i], pids[i])
+	all := make([][]limitTurn, len(limitKinds)) // of a kind, by turns
+	for range limitTurns() {
+		for _, i := range rand.Perm(len(limitKinds)) {
+			one, err := takeTurn(addrs[i], pids[i], redisPID)
 			if err != nil {
 				return fmt.Errorf("measuring %s: %w", limitKinds[i].name, err)
 			}
@@ -84,27 +100,66 @@ func measureLimits(dir, backend string) error {
 	return nil
 }
 
-func reportLimits(all [][]result) {
-	fmt.Printf("  %-10s %14s %8s %12s %10s %16s %18s\n", "", "CPU µs/request", "of user", "requests/s", "p99", "× CPU no limit", "× requests/s INCR")
-	const none, incr = 0, 3
-	for i, k := range limitKinds {
-		median := func(of func(round int) float64) float64 {
-			var each []float64
-			for round := range all[i] {
-				each = append(each, of(round))
-			}
-			slices.Sort(each)
-			return each[len(each)/2]
-		}
-		byCost := slices.Clone(all[i])
-		slices.SortFunc(byCost, func(a, b result) int { return cmp.Compare(a.perRequest, b.perRequest) })
-		fmt.Printf("  %-10s %14.1f %8.1f %12.0f %10s %16.2f %18.1f\n", k.name,
-			median(func(r int) float64 { return all[i][r].perRequest }),
-			median(func(r int) float64 { return all[i][r].user }),
-			median(func(r int) float64 { return all[i][r].perSecond }), byCost[len(byCost)/2].p99,
-			median(func(r int) float64 { return all[i][r].perRequest / all[none][r].perRequest }),
-			median(func(r int) float64 { return all[i][r].perSecond / all[incr][r].perSecond }))
+func takeTurn(addr string, pid, redisPID int) (limitTurn, error) {
+	commands, err := redisCommands()
+	if err != nil {
+		return limitTurn{}, err
 	}
+	user, system := cpu(redisPID)
+	one, err := measureAt(addr, pid, time.Second)
+	if err != nil {
+		return limitTurn{}, err
+	}
+	userAfter, systemAfter := cpu(redisPID)
+	after, err := redisCommands()
+	used := (userAfter + systemAfter - user - system).Seconds() * 1e6
+	return limitTurn{one, used / one.requests, float64(after-commands) / one.requests}, err
+}
+
+// redisCommands is how many scripts Redis has run: for limits, and once a second
+// for each gateway that says that it lives.
+func redisCommands() (n int, err error) {
+	out, err := exec.Command("redis-cli", "-p", port(redisAddr), "INFO", "commandstats").Output()
+	if err != nil {
+		return 0, fmt.Errorf("redis-cli: %w", err)
+	}
+	return strconv.Atoi(sub(scriptsLine, string(out)))
+}
+
+var scriptsLine = regexp.MustCompile(`cmdstat_evalsha:calls=(\d+)`)
+
+func reportLimits(all [][]limitTurn) {
+	fmt.Printf("  %-10s %14s %8s %9s %10s %12s %9s %20s %17s %22s\n", "", "CPU µs/request", "of user", "of Redis", "asks/1,000", "requests/s", "p99",
+		"× CPU no limit", "× requests/s INCR", "CPU INCR, with Redis'")
+	for i, k := range limitKinds {
+		of := func(value func(t int) float64) quartiles { return quartilesOf(len(all[i]), value) }
+		whole := func(kind, t int) float64 { return all[kind][t].perRequest + all[kind][t].redis }
+		byCost := slices.Clone(all[i])
+		slices.SortFunc(byCost, func(a, b limitTurn) int { return cmp.Compare(a.perRequest, b.perRequest) })
+		cost := of(func(t int) float64 { return all[i][t].perRequest / all[noLimit][t].perRequest })
+		fmt.Printf("  %-10s %14.1f %8.1f %9.1f %10.2f %12.0f %9s %20s %17.1f %22s\n", k.name,
+			of(func(t int) float64 { return all[i][t].perRequest }).median,
+			of(func(t int) float64 { return all[i][t].user }).median,
+			of(func(t int) float64 { return all[i][t].redis }).median,
+			of(func(t int) float64 { return 1000 * all[i][t].commands }).median,
+			of(func(t int) float64 { return all[i][t].perSecond }).median, byCost[len(byCost)/2].p99,
+			fmt.Sprintf("%.2f (%.2f to %.2f)", cost.median, cost.low, cost.high),
+			of(func(t int) float64 { return all[i][t].perSecond / all[incr][t].perSecond }).median,
+			fmt.Sprintf("÷ %.1f", of(func(t int) float64 { return whole(incr, t) / whole(i, t) }).median))
+	}
+	most := quartilesOf(len(all[noLimit]), func(t int) float64 { return all[noLimit][t].perSecond / all[incr][t].perSecond })
+	fmt.Printf("  No limit at all has %.1f × the requests/s of INCR: that is the most that any limit can have here.\n", most.median)
+}
+
+type quartiles struct{ low, median, high float64 }
+
+func quartilesOf(n int, value func(i int) float64) quartiles {
+	var each []float64
+	for i := range n {
+		each = append(each, value(i))
+	}
+	slices.Sort(each)
+	return quartiles{each[n/4], each[n/2], each[3*n/4]}
 }
 
 func withLimits(addr, backend, limits string) string {

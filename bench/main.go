@@ -224,6 +224,7 @@ type result struct {
 	perRequest float64 // CPU µs
 	user       float64 // of these, outside the kernel
 	perSecond  float64
+	requests   float64
 	p99        string
 	rss        int // KiB
 }
@@ -244,7 +245,7 @@ func measure(dir string, r rival) (result, error) {
 	if _, err := drive(proxyAddr, time.Second); err != nil {
 		return result{}, err
 	}
-	return measureAt(proxyAddr, pid)
+	return measureAt(proxyAddr, pid, *duration)
 }
 
 // drive has wrk load a server, and returns what it says.
@@ -254,9 +255,9 @@ func drive(addr string, d time.Duration) (string, error) {
 }
 
 // measureAt measures a server that runs and is warm.
-func measureAt(addr string, pid int) (result, error) {
+func measureAt(addr string, pid int, d time.Duration) (result, error) {
 	userBefore, systemBefore := cpu(pid)
-	out, err := drive(addr, *duration)
+	out, err := drive(addr, d)
 	if err != nil {
 		return result{}, err
 	}
@@ -270,7 +271,7 @@ func measureAt(addr string, pid int) (result, error) {
 		return result{}, fmt.Errorf("no requests in %q", out)
 	}
 	user, system := (userAfter-userBefore).Seconds()*1e6/requests, (systemAfter-systemBefore).Seconds()*1e6/requests
-	return result{user + system, user, rate, sub(p99Line, out), rss(pid)}, nil
+	return result{user + system, user, rate, requests, sub(p99Line, out), rss(pid)}, nil
 }
 
 func sub(re *regexp.Regexp, s string) string {

@@ -90,11 +90,28 @@
 // where three gateways all see the same load, windows over a whole outage stay
 // within B + R·t.
 //
-// What each algorithm keeps to without Redis is not the same. The windows, and
-// bursts under 20 (or 100 times the cost), are counted anew by each gateway for
-// its share, and Redis is not told of it: in the time of one window (of bursts,
-// at once), up to the limit before, during and, where Redis has forgotten
-// everything, after it. on_error deny has neither.
+// Bursts under 20 (or 100 times the cost) keep to the same, 2·B + R·t, by the same
+// words with L = 0: what Redis says of a bucket is kept, the share begins with it,
+// and what it admitted is charged on return, paid ahead where it has to be.
+//
+// The windows keep to one limit more than with Redis: 3·limit in the time of one
+// window, where two windows that meet are 2·limit. A gateway's share of a window
+// begins anew when it loses Redis, and that is the limit more; on return what was
+// admitted in the share's last window is charged to the window in Redis, which then
+// ends no earlier than the share's would have. That stands on the same conditions,
+// but that it is not paid ahead: what comes in while the word goes to Redis, a few
+// ms, is told a moment later. Of a sliding window the part that the window before
+// the last one of a share would still weigh is not told.
+//
+// Of a key that there was no room for nothing is told. Of a concurrency limit each
+// gateway has its share of the places, those taken already included.
+// A request that costs more than a gateway's share of the burst or the window is
+// denied while Redis is away.
+//
+// A reload that changes the rate of a bucket in Redis keeps the time at which it is
+// full, not the requests (in this process it keeps those): it may admit one burst
+// more where the rate has become slower, and where it has become faster nobody
+// waits for longer than 2·B/R + 2 s of the new one.
 //
 // A clock of Redis that steps forward by more than δ lets leases overlap once (at
 // most L more); one that steps back begins a fixed or sliding window anew, and

@@ -31,6 +31,7 @@ const (
 	takenLease
 	takenRedis
 	takenInFlight
+	takenAway // from this node's share, which Redis is to be told of
 )
 
 // A rateState is what is remembered of one key. Its zero value is that of a key
@@ -107,7 +108,9 @@ func (r *rateRule) take(s *rateState, now, cost int64) (d RateDecision) {
 
 func (r *rateRule) takeGCRA(s *rateState, now, cost int64) (d RateDecision) {
 	arrival := max(s.a, now)
-	next := arrival + r.interval*cost
+	// A cost above the burst may be that of the configuration before a reload, and
+	// its time too much for 64 bits.
+	next := arrival + r.interval*min(cost, r.limit+1)
 	if late := next - now - r.tolerance; late > 0 {
 		d.Retry = time.Duration(late)
 	} else {
@@ -191,7 +194,7 @@ func scaleDown(x, num, den int64) int64 {
 func (r *rateRule) refund(s *rateState, at, cost int64) {
 	switch r.algorithm {
 	case RateGCRA:
-		s.a -= r.interval * cost
+		s.a -= r.interval * min(cost, r.limit)
 	case RateFixedWindow:
 		if s.a != 0 && at >= s.a { // else it was another window
 			s.b = max(s.b-cost, 0)

@@ -32,6 +32,7 @@ func (l *RateLimiter) takeAway(p *rateParams, s *leaseShard, e *rateLease, hashe
 	if e == &s.spill {
 		return d // there is nobody to tell of it
 	}
+	d.limiter, d.key, d.cost, d.kind = l, hashed, cost, takenAway
 	if _, known := s.owing[hashed]; !known {
 		l.owe(s, e, hashed, key)
 	}
@@ -52,7 +53,29 @@ func (l *RateLimiter) owe(s *leaseShard, e *rateLease, hashed rateKey, key []byt
 	r.mu.Unlock()
 	if r.resume.Load() != 0 && !e.asking {
 		e.asking = true
-		r.post(&leaseOp{l: l, e: e, key: hashed, shared: shared, tell: true})
+		r.post(l.tell(e, hashed, shared))
+	}
+}
+
+// tell is the word to Redis of what was admitted without it.
+func (l *RateLimiter) tell(e *rateLease, hashed, shared rateKey) rateOp {
+	o := leaseOp{l: l, e: e, key: hashed, shared: shared, tell: true}
+	if e.sync {
+		return &debtOp{o}
+	}
+	return &o
+}
+
+// refundAway gives back what was taken from the share, unless Redis has been told
+// of it meanwhile.
+func (l *RateLimiter) refundAway(p *rateParams, d *RateDecision) {
+	s := l.leases.shard(d.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.leases[d.key]; e != nil && int64(e.away) >= d.cost && !e.asking {
+		share := p.leaseShare(l.redis)
+		e.full -= share.interval * d.cost
+		e.away -= int32(d.cost)
 	}
 }
 
@@ -81,35 +104,51 @@ func (o *leaseOp) account(p *rateParams, r *RateRedis, now int64) (debt, used in
 	return debt, used
 }
 
-// settle tells Redis of all that was admitted without it, before anything else.
+// settle tells Redis of all that was admitted without it, before anything else. It
+// ends with the first failure; what was not told is for the next time.
 func (r *RateRedis) settle(ctx context.Context) {
 	r.mu.Lock()
 	limiters := make([]*RateLimiter, 0, len(r.owing))
 	for l := range r.owing {
 		limiters = append(limiters, l)
 	}
-	clear(r.owing)
 	r.mu.Unlock()
 	for _, l := range limiters {
-		for i := range l.leases.shards {
-			ops := l.debts(&l.leases.shards[i])
-			for len(ops) > 0 {
-				n, server := min(len(ops), rateBatch), r.server.Load()
-				if server == nil {
-					r.fail(ops, errRateDown)
-					break
-				}
-				r.send(ctx, server, ops[:n])
-				ops = ops[n:]
-				if !r.open.Load() {
-					r.flush(ctx) // requests wait; of most keys there is only something to get back
-				}
-			}
+		r.mu.Lock()
+		delete(r.owing, l)
+		r.mu.Unlock()
+		if !r.settleOf(ctx, l) {
+			return
 		}
 	}
 }
 
-// debts are the words of a shard that are to be told.
+// settleOf tells of one limit, and reports whether Redis took it.
+func (r *RateRedis) settleOf(ctx context.Context, l *RateLimiter) bool {
+	for i := range l.leases.shards {
+		ops := l.debts(&l.leases.shards[i])
+		for len(ops) > 0 {
+			n, server := min(len(ops), rateBatch), r.server.Load()
+			if server == nil {
+				r.fail(ops, errRateDown)
+				return false
+			}
+			err := r.send(ctx, server, ops[:n])
+			ops = ops[n:]
+			if err != nil {
+				r.fail(ops, err)
+				return false
+			}
+			if !r.open.Load() {
+				r.flush(ctx) // requests wait; of most keys there is only something to get back
+			}
+		}
+	}
+	return true
+}
+
+// debts are the words of a shard that are to be told. Where there are any, the next
+// settling looks here again.
 func (l *RateLimiter) debts(s *leaseShard) (ops []rateOp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,12 +158,12 @@ func (l *RateLimiter) debts(s *leaseShard) (ops []rateOp) {
 		switch {
 		case e == nil:
 			delete(s.owing, hashed)
-		case e.away > 0 && now >= e.full: // its share is as full as the bucket would be
+		case e.away > 0 && now >= e.full: // its share is as full as the bucket would be; of windows, it is over
 			e.away = 0
 			delete(s.owing, hashed)
 		case !e.asking: // else that tells of it
 			e.asking = true
-			ops = append(ops, &leaseOp{l: l, e: e, key: hashed, shared: shared, tell: true})
+			ops = append(ops, l.tell(e, hashed, shared))
 		}
 	}
 	if len(s.owing) > 0 {

@@ -3,10 +3,12 @@ package limiter
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/sluice-edge/sluice/internal/redistest"
 )
@@ -14,8 +16,12 @@ import (
 // BenchmarkRateLocal is a decision about a known key, from one goroutine and from
 // all cores.
 func BenchmarkRateLocal(b *testing.B) {
-	for _, algorithm := range []string{RateGCRA, RateFixedWindow, RateSlidingWindow} {
-		l := newRate(b, "x", RateSpec{Rate: rate(1e6, time.Second), Algorithm: algorithm}, nil)
+	for _, algorithm := range []string{RateGCRA, RateFixedWindow, RateSlidingWindow, RateConcurrency} {
+		spec := RateSpec{Rate: rate(1e6, time.Second), Algorithm: algorithm}
+		if algorithm == RateConcurrency {
+			spec = RateSpec{Max: 1e6, Algorithm: algorithm}
+		}
+		l := newRate(b, "x", spec, nil)
 		keys := benchKeys(1024)
 		now := time.Now()
 		for _, key := range keys {
@@ -31,7 +37,10 @@ func BenchmarkRateLocal(b *testing.B) {
 			b.ReportAllocs()
 			var turn atomic.Int64
 			b.RunParallel(func(pb *testing.PB) {
-				for i := int(turn.Add(137)); pb.Next(); i++ {
+				// Each in an order of its own: who meets another at one key of the same
+				// order goes on with it, and waits for it at each.
+				stride := int(turn.Add(2*137)) | 1
+				for i := 0; pb.Next(); i += stride {
 					l.Take(keys[i%len(keys)], 1, now)
 				}
 			})
@@ -55,6 +64,37 @@ func TestRateAllocates(t *testing.T) {
 		if n := testing.AllocsPerRun(1000, func() { l.Take(key, 1, now) }); n != 0 {
 			t.Errorf("%s: %v allocations", spec.Algorithm, n)
 		}
+	}
+}
+
+// A leased decision by tokens that are at hand allocates as little.
+func TestRateLeasedAllocates(t *testing.T) {
+	r := NewRateRedis(nil)
+	r.Use(connect(t, "127.0.0.1:1"), time.Second)
+	l := newRate(t, "x", RateSpec{Rate: rate(1e6, time.Second)}, r)
+	key, now := []byte("user-1@example.com"), time.Now()
+	hashed := l.seeds.hash(key)
+	e := l.leases.shard(hashed).of(hashed, r.now(), 1)
+	e.tokens, e.until = 100_000, math.MaxInt64
+	if n := testing.AllocsPerRun(1000, func() {
+		if d := l.Take(key, 1, now); !d.Allowed || d.kind != takenLease {
+			t.Fatalf("%+v", d)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// What two cores write is in no line of the cache that both of them need, nor in
+// one that is fetched with it.
+func TestRateShardsApart(t *testing.T) {
+	for name, size := range map[string]uintptr{"rateShard": unsafe.Sizeof(rateShard{}), "leaseShard": unsafe.Sizeof(leaseShard{})} {
+		if size%128 != 0 {
+			t.Errorf("%s has %d bytes, which are not whole pairs of lines", name, size)
+		}
+	}
+	if size := unsafe.Sizeof(rateLease{}); size != 64 {
+		t.Errorf("a lease has %d bytes, want 64", size)
 	}
 }
 

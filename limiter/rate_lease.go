@@ -23,6 +23,10 @@ const (
 
 // A rateLease is what this node has of one key's bucket in Redis.
 //
+// Of a key that Redis is asked about each time it is what Redis last said: full is
+// when the bucket is full or the window over, until when a denial is, and chunk
+// the least cost that was denied.
+//
 // Its size is 64 bytes: there may be a million of them.
 type rateLease struct {
 	until  int64  // when its tokens may no longer be spent
@@ -36,6 +40,7 @@ type rateLease struct {
 	chunk  int32  // tokens wanted at hand
 	away   int32  // admitted while Redis was, and not told of yet
 	asking bool
+	sync   bool // of a key that Redis is asked about each time
 }
 
 const rateTicks = 1 << 14 // ns
@@ -58,7 +63,7 @@ type leaseShard struct {
 	owing  map[rateKey]rateKey // keys in Redis of the leases that have something to tell
 	fresh  int
 	spill  rateLease // while Redis is away, of the keys that there is no room for
-	_      [64]byte
+	_      [160]byte // to 256, as of rateShard
 }
 
 func newRateLeases(maxKeys int) *rateLeases {

@@ -29,9 +29,9 @@ import (
 // could be otherwise. The windows do the same.
 //
 // With on_error local, while Redis is away, each of N nodes has R/N and its part
-// of the burst, beginning with what it knew of the bucket, and tells of what it
-// has admitted when Redis is back, to which all return at the same moment. The
-// package's documentation derives what that comes to.
+// of the burst, beginning with what it knew of the bucket, or its part of a window,
+// and tells of what it has admitted when Redis is back, to which all return at the
+// same moment. The package's documentation derives what that comes to.
 type RateLimiter struct {
 	name   string
 	start  time.Time
@@ -181,7 +181,9 @@ func (d *RateDecision) Refund() {
 	case takenLease:
 		l.refundLease(d)
 	case takenRedis:
-		l.redis.post(&syncOp{l: l, key: d.key, cost: -d.cost})
+		l.redis.post(&syncOp{l: l, key: d.key, cost: -d.cost, at: d.at})
+	case takenAway:
+		l.refundAway(p, d)
 	case takenInFlight:
 		l.leave(d)
 	}

@@ -225,8 +225,12 @@ func (r *RateRedis) flush(ctx context.Context) {
 			r.fail(ops, errRateDown)
 			break
 		}
-		r.send(ctx, server, ops[:n])
+		err := r.send(ctx, server, ops[:n])
 		ops = ops[n:]
+		if err != nil { // no time-out after another
+			r.fail(ops, err)
+			break
+		}
 	}
 }
 
@@ -238,8 +242,9 @@ func (r *RateRedis) fail(ops []rateOp, err error) {
 }
 
 // send sends ops in one pipeline. Scripts that Redis does not know, as after a
-// restart, are sent whole; nothing else is sent twice.
-func (r *RateRedis) send(ctx context.Context, server *rateServer, ops []rateOp) {
+// restart, are sent whole; nothing else is sent twice. It returns what the last of
+// them failed by.
+func (r *RateRedis) send(ctx context.Context, server *rateServer, ops []rateOp) (failed error) {
 	ctx, cancel := context.WithTimeout(ctx, server.timeout)
 	defer cancel()
 	defer clear(ops)
@@ -262,7 +267,7 @@ func (r *RateRedis) send(ctx context.Context, server *rateServer, ops []rateOp) 
 		all = append(all, s)
 	}
 	if len(all) == 0 {
-		return
+		return nil
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	missing := false
@@ -281,10 +286,12 @@ func (r *RateRedis) send(ctx context.Context, server *rateServer, ops []rateOp) 
 	for i := range all {
 		values, err := all[i].cmd.Int64Slice()
 		if err != nil {
+			failed = err
 			r.broken(err)
 		}
 		all[i].op.answered(r, values, err)
 	}
+	return failed
 }
 
 func unknownScript(err error) bool {

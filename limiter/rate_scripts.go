@@ -65,13 +65,16 @@ return {give, hold, full - now, gap, others + 1}
 `
 
 // rateGCRALua is GCRA for limits that are too small to lease: one time, in µs of
-// Redis' clock. A negative cost gives back.
+// Redis' clock. A negative cost gives back. What a node admitted without Redis
+// (ARGV debt) is charged whatever the limit, as in rateLeaseLua; used is what it
+// knew of a bucket that Redis has lost.
 const rateGCRALua = `
 local interval, tolerance, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local debt, used = tonumber(ARGV[4] or 0), tonumber(ARGV[5] or 0)
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now)
-arrival = math.min(arrival, now + tolerance)
+local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or now + used * interval), now)
+arrival = math.max(math.min(arrival + debt * interval, now + 2 * tolerance + 2000000), now)
 local following = math.max(arrival + interval * cost, now)
 local late = following - now - tolerance
 if cost > 0 and late > 0 then return {0, math.floor((tolerance - (arrival - now)) / interval), arrival - now, late} end
@@ -80,25 +83,36 @@ return {1, math.floor((tolerance - (following - now)) / interval), following - n
 `
 
 // rateFixedLua is INCR and EXPIRE in one, so that no counter is left without an
-// end: "begin count", in µs of Redis' clock. A negative cost gives back.
+// end: "begin count", in µs of Redis' clock. A negative cost gives back what was
+// taken ARGV age µs ago, unless that was in a window that is over. What a node
+// admitted without Redis (ARGV debt) is charged whatever the limit; its window
+// began that long ago, and the later of both begins counts, or this one could end
+// before all that is charged to it is a window old.
 const rateFixedLua = `
 local limit, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local age, debt = tonumber(ARGV[4] or 0), tonumber(ARGV[5] or 0)
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local begin, count = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+)$')
 begin, count = tonumber(begin or now), tonumber(count or 0)
 if now - begin >= window or begin > now then begin, count = now, 0 end
+if debt > 0 then
+	begin = count == 0 and now - age or math.max(begin, now - age)
+elseif cost < 0 and begin > now - age then
+	cost = 0
+end
 local left = begin + window - now
 if cost > 0 and count + cost > limit then return {0, math.max(limit - count, 0), left, left} end
-count = math.max(count + cost, 0)
+count = math.max(count + cost + debt, 0)
 redis.call('SET', KEYS[1], string.format('%.0f %.0f', begin, count), 'PX', string.format('%.0f', math.ceil(left / 1000)))
 return {1, math.max(limit - count, 0), left, 0}
 `
 
 // rateSlidingLua is two fixed windows: "begin current before". A negative cost
-// gives back.
+// gives back, and a debt is charged, as in rateFixedLua.
 const rateSlidingLua = `
 local limit, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local age, debt = tonumber(ARGV[4] or 0), tonumber(ARGV[5] or 0)
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local begin, current, before = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+) (%d+)$')
@@ -107,6 +121,12 @@ if now - begin >= 2 * window or begin > now then
 	begin, current, before = now, 0, 0
 elseif now - begin >= window then
 	begin, current, before = begin + window, 0, current
+end
+if debt > 0 then
+	begin = current + before == 0 and now - age or math.max(begin, now - age)
+elseif cost < 0 and begin > now - age then
+	if begin - window <= now - age then before = math.max(before + cost, 0) end
+	cost = 0
 end
 local left = begin + window - now
 local old = math.ceil(before * left / window)
@@ -119,7 +139,7 @@ if cost > 0 and old + current + cost > limit then
 	end
 	return {0, math.max(limit - old - current, 0), left, math.max(wait, 1)}
 end
-current = math.max(current + cost, 0)
+current = math.max(current + cost + debt, 0)
 redis.call('SET', KEYS[1], string.format('%.0f %.0f %.0f', begin, current, before), 'PX', string.format('%.0f', math.ceil((left + window) / 1000)))
 return {1, math.max(limit - old - current, 0), left, 0}
 `

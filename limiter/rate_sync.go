@@ -31,19 +31,70 @@ func (l *RateLimiter) takeSync(p *rateParams, shared rateKey, key []byte, cost i
 				limiter: l, key: shared, cost: cost,
 			}
 			if d.Allowed {
-				d.kind = takenRedis
+				d.kind, d.at = takenRedis, r.now()
+				l.note(p, s, shared, now, &d)
 				return d
 			}
 			l.deny(p, s, shared, cost, now, &d)
 			return d
 		}
 	}
-	if p.onError != RateLocal {
+	switch {
+	case p.onError != RateLocal:
 		return p.blind()
+	case p.rule.algorithm == RateGCRA:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		now = r.now()
+		return l.takeAway(p, s, l.known(p, s, shared, now), shared, key, now, cost)
 	}
-	share := p.share(r)
+	return l.takeWindow(p, s, shared, key, cost, at)
+}
+
+// known is what this node knows of a key that Redis is asked about each time. With
+// the shard's mu held.
+func (l *RateLimiter) known(p *rateParams, s *leaseShard, shared rateKey, now int64) *rateLease {
+	e := s.of(shared, now, max(p.maxKeys/len(l.leases.shards), 1))
+	e.sync = e != &s.spill
+	return e
+}
+
+// note keeps what Redis said of a bucket, for this node's share to begin with
+// should Redis be away next.
+func (l *RateLimiter) note(p *rateParams, s *leaseShard, shared rateKey, now int64, d *RateDecision) {
+	if p.rule.algorithm != RateGCRA || p.onError != RateLocal {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := l.known(p, s, shared, now); e.sync {
+		e.full = max(e.full, now+int64(d.Reset))
+	}
+}
+
+// takeWindow decides by this node's part of a window while Redis is away. Each
+// window begins with the first request here.
+func (l *RateLimiter) takeWindow(p *rateParams, s *leaseShard, shared rateKey, key []byte, cost int64, at time.Time) RateDecision {
+	share := p.share(l.redis)
 	d := l.takeLocal(p, &share, key, cost, at)
 	d.Fallback = true
+	if !d.Allowed {
+		return d
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := l.redis.now()
+	e := l.known(p, s, shared, now)
+	if !e.sync {
+		return d // there is nobody to tell of it
+	}
+	if now >= e.full { // another window; what is said of the last one is of no use
+		e.away, e.asking, e.seq = 0, false, l.redis.seq.Add(1)
+	}
+	e.away, e.full = clamp32(int64(e.away)+cost), now+int64(d.Reset)
+	if _, owes := s.owing[shared]; !owes {
+		l.owe(s, e, shared, key)
+	}
 	return d
 }
 
@@ -52,8 +103,7 @@ func (l *RateLimiter) takeSync(p *rateParams, shared rateKey, key []byte, cost i
 func (l *RateLimiter) deny(p *rateParams, s *leaseShard, key rateKey, cost, now int64, d *RateDecision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.of(key, now, max(p.maxKeys/len(l.leases.shards), 1))
-	if e != &s.spill && (e.quiet <= now || int64(e.chunk) >= cost) {
+	if e := l.known(p, s, key, now); e.sync && (e.quiet <= now || int64(e.chunk) >= cost) {
 		e.chunk = int32(min(cost, mostRate))
 		e.quiet, e.until = now+int64(min(d.Retry, rateDenied)), now+int64(d.Retry)
 		e.full = now + int64(max(d.Reset, d.Retry))
@@ -79,11 +129,15 @@ type syncOp struct {
 	l    *RateLimiter
 	key  rateKey
 	cost int64
+	at   int64 // when it was
 }
 
 func (o *syncOp) command(r *RateRedis) (*redis.Script, string, []any) {
 	p := o.l.params.Load()
 	script, args := p.sync(r.scripts, o.cost)
+	if p.rule.algorithm != RateGCRA {
+		args = append(args, (r.now()-o.at)/int64(time.Microsecond))
+	}
 	return script, o.key.name(p.rule.algorithm), args
 }
 
@@ -94,5 +148,52 @@ func (o *syncOp) answered(*RateRedis, []int64, error) {
 	defer s.mu.Unlock()
 	if e := s.leases[o.key]; e != nil {
 		e.quiet = 0
+	}
+}
+
+// A debtOp tells Redis what was admitted without it of a key that it is asked
+// about each time.
+type debtOp struct{ leaseOp }
+
+func (o *debtOp) command(r *RateRedis) (*redis.Script, string, []any) {
+	p, e := o.l.params.Load(), o.e
+	s := o.l.leases.shard(o.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := r.now()
+	script, args := p.sync(r.scripts, 0)
+	if p.rule.algorithm == RateGCRA {
+		debt, used := o.account(p, r, now)
+		args = append(args, debt, used)
+	} else {
+		o.away = int64(e.away)
+		debt, age := int64(0), int64(0)
+		if left := e.full - now; left > 0 {
+			debt, age = o.away, max(p.rule.window-left, 0)/int64(time.Microsecond)
+		}
+		args = append(args, age, debt)
+	}
+	o.seq, o.at = r.seq.Add(1), now
+	e.seq = o.seq
+	return script, o.shared.name(p.rule.algorithm), args
+}
+
+func (o *debtOp) answered(r *RateRedis, v []int64, err error) {
+	p, e := o.l.params.Load(), o.e
+	s := o.l.leases.shard(o.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !e.asking || o.seq != 0 && e.seq != o.seq {
+		return
+	}
+	e.asking = false
+	if err != nil || len(v) < 4 {
+		return
+	}
+	if e.away = clamp32(int64(e.away) - o.away); e.away == 0 {
+		delete(s.owing, o.key)
+	}
+	if p.rule.algorithm == RateGCRA && !r.open.Load() {
+		e.full = o.at + v[2]*int64(time.Microsecond)
 	}
 }

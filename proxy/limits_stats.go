@@ -7,6 +7,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/sluice-edge/sluice/limiter"
+	"github.com/sluice-edge/sluice/routing"
 )
 
 // limitStats count what one limit decides.
@@ -133,15 +134,16 @@ type LimitProbe struct {
 	Exempt bool
 	Tier   string // empty: the limit's own rate
 	Rate   string // in words
-	By     string // what it is counted by
-	Note   string // what is missing of that
+	By     string // the parts that it is counted by
+	Key    string // what these are in the request, in the plain; Redis knows a hash of it
+	Note   string // which bucket takes it where one is missing
 }
 
 // probeLimits says how the limits of x's route would count it, and takes
 // nothing.
 func (x *Exchange) probeLimits() (all []LimitProbe) {
 	for _, l := range x.route.limits {
-		one := LimitProbe{Name: l.spec.Name, Exempt: l.exempts(x), By: l.spec.Key.String()}
+		one := LimitProbe{Name: l.spec.Name, Exempt: l.exempts(x), By: l.spec.Key.String(), Key: l.spec.Key.Describe(&x.probe)}
 		rate := l.rateFor(x)
 		for name, tier := range l.tiers {
 			if tier == rate {
@@ -149,11 +151,11 @@ func (x *Exchange) probeLimits() (all []LimitProbe) {
 			}
 		}
 		one.Rate = describeRate(rate.spec)
-		for _, part := range l.spec.Key.Missing(&x.probe) {
-			one.Note = fmt.Sprintf("the request has no %s: it is counted by the client's address", part)
-			if l.spec.Missing == missingShared {
-				one.Note = fmt.Sprintf("the request has no %s: it is counted with all others that have none", part)
-			}
+		switch missing := len(l.spec.Key.Missing(&x.probe)) > 0; {
+		case missing && l.spec.Missing == missingShared:
+			one.Note = "counted with all others that have none"
+		case missing:
+			one.Note = "counted by the client's address, " + routing.ClientNetwork(x.probe.ClientIP)
 		}
 		all = append(all, one)
 	}

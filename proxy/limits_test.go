@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"fmt"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -147,15 +146,20 @@ func TestLimitExplain(t *testing.T) {
 		return e.Limits[0]
 	}
 	for range 3 {
-		want := LimitProbe{Name: "all-1", Rate: "1/1h, gcra, local", By: "header:x-a", Note: "the request has no header:x-a: it is counted by the client's address"}
+		want := LimitProbe{Name: "all-1", Rate: "1/1h, gcra, local", By: "header:x-a", Key: "no header:x-a", Note: "counted by the client's address, 192.0.2.1"}
 		if got := explain(); got != want {
 			t.Errorf("%+v", got)
 		}
 	}
-	if got := explain([2]string{"X-A", "1"}, [2]string{"X-Plan", "gold"}); got.Tier != "gold" || got.Rate != "2/1h, gcra, local" || got.Note != "" {
+	if got := explain([2]string{"X-A", "1"}, [2]string{"X-Plan", "gold"}); got.Tier != "gold" || got.Rate != "2/1h, gcra, local" || got.Key != `header:x-a "1"` || got.Note != "" {
 		t.Errorf("%+v", got)
 	}
 	if got := explain([2]string{"X-Probe", "1"}); !got.Exempt {
+		t.Errorf("%+v", got)
+	}
+	limit.Missing = missingShared
+	p = build(t, limitedTo(limit))
+	if got := explain(); got.Key != "no header:x-a" || got.Note != "counted with all others that have none" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -181,25 +185,5 @@ func TestLimitAllocates(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if per := float64(after.Mallocs-before.Mallocs) / n; per > 0.1 {
 		t.Errorf("%.2f allocations an exchange, want 0", per)
-	}
-}
-
-// BenchmarkForwardLimited is BenchmarkForward under a limit.
-func BenchmarkForwardLimited(b *testing.B) {
-	for _, limits := range [][]Limit{nil, {aLimit("1000000/1s", "ip")}} {
-		b.Run(fmt.Sprint(len(limits)), func(b *testing.B) {
-			spec := limitedTo(limits...)
-			spec.Backends = backends(map[string]any{"a": to(startRaw(b, smallAnswer))})
-			c, err := startSpec(b, spec).Dial()
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer c.Close()
-			r := bufio.NewReader(c)
-			roundTrips(b, c, r, 10)
-			b.ReportAllocs()
-			b.ResetTimer()
-			roundTrips(b, c, r, b.N)
-		})
 	}
 }

@@ -47,7 +47,7 @@ type panicky struct{}
 func (panicky) Serve(*Exchange) error { panic("on purpose") }
 
 // build is a proxy that serves by spec.
-func build(t *testing.T, spec Spec) *Proxy {
+func build(t testing.TB, spec Spec) *Proxy {
 	t.Helper()
 	transport := upstream.NewTransport()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -64,6 +64,13 @@ func TestParts(t *testing.T) {
 			t.Errorf("%s of an empty request: %q, %v", c.part, got, ok)
 		}
 	}
+	want := `ip 2001:db8:1:2::/64, host "api.example.com", header:x-user-id "42", no cookie:s, query:v "12"`
+	if got := keyOf(t, "ip", "host", "header:X-User-ID", "cookie:s", "query:v").Describe(full); got != want {
+		t.Errorf("described as %s, want %s", got, want)
+	}
+	if got := keyOf(t, "ip", "host").Describe(&Request{ClientIP: netip.MustParseAddr("::ffff:192.0.2.1")}); got != "ip 192.0.2.1, no host" {
+		t.Errorf("described as %s", got)
+	}
 	absent := keyOf(t, "header:X-Other", "cookie:Session", "cookie:s", "query:w", "jwt:iss", "ip")
 	if got := absent.Missing(full); len(got) != 5 || got[0].String() != "header:x-other" {
 		t.Errorf("missing: %v", got)

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -55,6 +56,31 @@ func (k Key) Missing(r *Request) (missing []Part) {
 		}
 	}
 	return missing
+}
+
+// Describe writes what the parts are in r, for a person to read: each as PART
+// "value", or as no PART. Of an IPv6 address it is the network that counts.
+func (k Key) Describe(r *Request) string {
+	return join(k, func(p Part) string {
+		b, ok := p.append(nil, r)
+		if !ok {
+			return "no " + p.String()
+		}
+		if p.kind == byIP {
+			return "ip " + ClientNetwork(r.ClientIP)
+		}
+		_, n := binary.Uvarint(b)
+		return fmt.Sprintf("%s %q", p, b[n:])
+	})
+}
+
+// ClientNetwork is what the part ip is for an address, as text.
+func ClientNetwork(addr netip.Addr) string {
+	if addr = addr.Unmap(); addr.Is4() {
+		return addr.String()
+	}
+	network, _ := addr.WithZone("").Prefix(64) // no error: it has that many bits
+	return network.String()
 }
 
 // append appends the part's length and bytes; ok is false, and nothing is

@@ -146,8 +146,9 @@ func limitText(l proxy.LimitProbe) string {
 	if l.Tier != "" {
 		text += "; tier " + l.Tier
 	}
+	text += "; key: " + l.Key
 	if l.Note != "" {
-		text += "; " + l.Note
+		text += ", " + l.Note
 	}
 	return text
 }
