@@ -27,11 +27,11 @@
 //
 // # How writes go together
 //
-// A write that comes alone is one transaction, in one round trip. Two are on their
-// way to a shard at a time; those that come meanwhile, and name the row that they
-// lock (Write.Order), wait for one of them to end and are one transaction then.
-// The busier a shard, the less each costs. Where a group is refused, or waits 100 ms
-// for a lock, each of its writes is done alone.
+// A write that comes alone is one transaction, in one round trip. Those that come
+// while it is on its way, and name the row that they lock (Write.Order), wait for
+// its end and are one transaction then: the busier a shard, the less each costs.
+// Nobody waits so for longer than 10 ms where a place is free, and where a group is
+// refused, or waits 100 ms for a lock, each of its writes is done alone.
 //
 // # How a bucket moves
 //

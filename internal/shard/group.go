@@ -6,31 +6,39 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 const (
-	// maxTransactions is how many transactions of writes that can go together are on
-	// their way to one shard at a time: one is made while the other goes to the disk.
-	maxTransactions = 2
+	// Writes that can go together are in one transaction of a shard at a time, since
+	// more of them come together then; but where one takes longer than patience,
+	// whoever comes next does not wait for it, until there are maxTransactions: the
+	// disk is slow then, or somebody holds a lock.
+	patience        = 10 * time.Millisecond
+	maxTransactions = 4
 	maxGroup        = 64
 
-	// groupPatience is how long a group waits for a lock that somebody else has,
-	// before each of its writes is done alone, so that it holds up only those that
-	// want the same.
-	groupPatience = "100ms"
+	// lockPatience is how long a group waits for a lock that somebody else has, before
+	// each of its writes is done alone, so that it holds up only those that want the
+	// same.
+	lockPatience = "100ms"
 )
 
 // A line is the writes that wait for those before them on the same shard. They go
 // together then: what a transaction costs, its guard, its commit and its way to the
-// replicas, is more than what most writes do in it. Who comes when nobody waits goes
-// at once, and alone.
+// replicas, is more than what most writes do in it. Who comes when nothing is on its
+// way goes at once, and alone.
 type line struct {
 	mu      sync.Mutex
 	waiting []*member
-	running int // transactions
+	running int       // transactions
+	latest  time.Time // when the last of them began
 }
+
+// stuck reports whether what is on its way takes too long to wait for it.
+func (l *line) stuck() bool { return time.Since(l.latest) > patience }
 
 // A member is a write that waits.
 type member struct {
@@ -48,8 +56,9 @@ type member struct {
 func (l *line) enter(ctx context.Context, g guard, w Write) *member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.running < maxTransactions {
+	if l.running == 0 || l.running < maxTransactions && l.stuck() {
 		l.running++
+		l.latest = time.Now()
 		return nil
 	}
 	m := &member{ctx: ctx, guard: g, write: w, done: make(chan struct{})}
@@ -73,11 +82,11 @@ func (l *line) take() []*member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := min(len(l.waiting), maxGroup)
-	if n == 0 {
+	if n == 0 || l.running > 1 && !l.stuck() { // they are left to the others
 		l.running--
-		l.waiting = nil
 		return nil
 	}
+	l.latest = time.Now()
 	group := slices.Clone(l.waiting[:n])
 	l.waiting = slices.Delete(l.waiting, 0, n)
 	return group
@@ -149,7 +158,7 @@ func (c *Cluster) writeGroup(s *shardHosts, group []*member) {
 type groupGuard struct{ manyGuard }
 
 func (g groupGuard) queue(batch *pgx.Batch) {
-	batch.Queue("SET LOCAL lock_timeout = '" + groupPatience + "'")
+	batch.Queue("SET LOCAL lock_timeout = '" + lockPatience + "'")
 	g.manyGuard.queue(batch)
 }
 

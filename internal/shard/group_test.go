@@ -14,42 +14,42 @@ import (
 	"github.com/sluice-edge/sluice/internal/shard"
 )
 
-// A jam is a shard both of whose transactions wait for rows that somebody else has,
-// so that all others have to wait as well.
+// A jam is a shard to which as many transactions as there may be are on their way,
+// and wait for rows that somebody else has, so that all others have to wait as well.
 type jam struct {
 	*shard.Cluster
 	t    *testing.T
 	ctx  context.Context
 	conn *pgx.Conn // holds the rows, in a transaction of its own
+	eyes *pgx.Conn // sees what is: statistics stand still within a transaction
 	wg   sync.WaitGroup
 }
 
 func newJam(t *testing.T, cfg shard.Config) *jam {
 	j := &jam{Cluster: run(t, cfg), t: t, ctx: background(t)}
-	conn, err := pgx.Connect(j.ctx, cfg.Shards[0].Primary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	t.Cleanup(j.wg.Wait)
-	j.conn = conn
-	rows := [2]shard.ID{shard.NewID(1, time.Now()), shard.NewID(2, time.Now())}
-	for _, id := range rows {
-		j.do("first", id, func(err error) bool { return err == nil })
-	}
-	j.wg.Wait()
-	j.exec("BEGIN")
-	for _, id := range rows {
-		j.exec("UPDATE item SET n = 0 WHERE id = $1", arg(id))
-		j.do("held", id, func(err error) bool { return err == nil })
-	}
-	eventually(t, "two transactions wait", func() bool {
-		var n int
-		if err := conn.QueryRow(j.ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&n); err != nil {
+	for _, conn := range []**pgx.Conn{&j.conn, &j.eyes} {
+		var err error
+		if *conn, err = pgx.Connect(j.ctx, cfg.Shards[0].Primary); err != nil {
 			t.Fatal(err)
 		}
-		return n == 2
-	})
+		t.Cleanup(func() { _ = (*conn).Close(context.Background()) })
+	}
+	t.Cleanup(j.wg.Wait)
+	var rows [shard.MaxTransactions]shard.ID
+	for i := range rows {
+		rows[i] = shard.NewID(shard.Bucket(i), time.Now())
+		j.do("first", rows[i], good)
+		j.wg.Wait()
+	}
+	j.exec("BEGIN")
+	for i, id := range rows {
+		j.exec("UPDATE item SET n = 0 WHERE id = $1", arg(id))
+		eventually(t, "nobody waits any longer", func() bool { return j.Stuck(0) })
+		j.do("held", id, good)
+		eventually(t, "one more transaction waits", func() bool {
+			return j.count("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()") == i+1
+		})
+	}
 	return j
 }
 
@@ -63,7 +63,7 @@ func (j *jam) exec(sql string, args ...any) {
 // count asks the database by itself.
 func (j *jam) count(sql string) (n int) {
 	j.t.Helper()
-	if err := j.conn.QueryRow(j.ctx, sql).Scan(&n); err != nil {
+	if err := j.eyes.QueryRow(j.ctx, sql).Scan(&n); err != nil {
 		j.t.Fatal(err)
 	}
 	return n
@@ -114,7 +114,7 @@ func TestTogether(t *testing.T) {
 	if n := j.count("SELECT count(DISTINCT xmin::text) FROM item WHERE bucket >= 10"); n != 1 {
 		t.Errorf("%d transactions", n)
 	}
-	if n := cfg.Metrics.GetOrCreateCounter(`users_transactions_total{shard="s1"}`).Get(); n != 2+2+1 {
+	if n := cfg.Metrics.GetOrCreateCounter(`users_transactions_total{shard="s1"}`).Get(); n != 2*shard.MaxTransactions+1 {
 		t.Errorf("%d transactions are counted", n)
 	}
 	if n := j.count("SELECT sum(n) FROM item WHERE bucket >= 10"); n != 12 {
