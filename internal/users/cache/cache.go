@@ -364,6 +364,19 @@ func (s *Store) Delete(ctx context.Context, id string, expect int64, after users
 	return version, s.next(h, seen, id, version), nil
 }
 
+// Saw counts as a write of that version: nothing older is served after it.
+func (s *Store) Saw(ctx context.Context, id string, version int64, after users.Token) (users.Token, error) {
+	h, err := parseToken(after)
+	if err != nil {
+		return "", err
+	}
+	seen, err := s.Store.Saw(ctx, id, version, h.store)
+	if err != nil {
+		return "", err
+	}
+	return s.next(h, seen, id, version), nil
+}
+
 func (s *Store) next(h history, seen users.Token, id string, version int64) users.Token {
 	h.store = seen
 	return h.with(id, version, time.Now(), s.horizon).token()
