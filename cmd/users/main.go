@@ -188,7 +188,7 @@ func (f *File) link() (redis.UniversalClient, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("redis: %w", err)
 	}
-	return link, func() { _ = link.Close() }, nil
+	return link.UniversalClient, func() { _ = link.Close() }, nil
 }
 
 // logger writes to standard error: text for a person, JSON otherwise.

@@ -62,15 +62,24 @@ func (p *program) shards(ctx context.Context, args []string) error {
 		w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(w, "shard\tbuckets\tusers\tMiB\t")
 		var failed []error
+		estimates := false
 		for _, z := range sizes {
 			if z.Err != nil {
 				fmt.Fprintf(w, "%s\t%d\t?\t?\t\n", z.Name, z.Buckets)
 				failed = append(failed, fmt.Errorf("shard %s: %w", z.Name, z.Err))
 				continue
 			}
-			fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t\n", z.Name, z.Buckets, z.Rows, float64(z.Bytes)/(1<<20))
+			about := ""
+			if z.Estimate {
+				about, estimates = "~", true
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s%d\t%.1f\t\n", z.Name, z.Buckets, about, z.Rows, float64(z.Bytes)/(1<<20))
 		}
-		return errors.Join(append(failed, w.Flush())...)
+		failed = append(failed, w.Flush())
+		if estimates {
+			fmt.Fprintln(p.err, "~ is an estimate: counting took too long")
+		}
+		return errors.Join(failed...)
 	})
 }
 

@@ -117,6 +117,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 			wg.Go(func() { h.watch(ctx, c.cfg, func(state *hostState) { c.saw(s, h, state) }) })
 		}
 	}
+	wg.Go(func() { c.followTimelines(ctx) })
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for failing := false; ; {
@@ -133,7 +134,8 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 }
 
-// Ready waits, beside Run, until every server has been asked once.
+// Ready waits, beside Run, until every server has been asked once, and which of
+// them were primaries of old.
 func (c *Cluster) Ready(ctx context.Context) error {
 	for _, s := range c.shards {
 		for _, h := range s.hosts {
@@ -144,6 +146,7 @@ func (c *Cluster) Ready(ctx context.Context) error {
 			}
 		}
 	}
+	c.exchangeTimelines(ctx)
 	return nil
 }
 

@@ -64,6 +64,18 @@ func config(t *testing.T, n int, replicas ...*pgtest.Server) shard.Config {
 // run has a cluster run until the end of the test.
 func run(t *testing.T, cfg shard.Config) *shard.Cluster {
 	t.Helper()
+	c := start(t, cfg)
+	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	defer stop()
+	if err := c.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// start is run before it has made tables.
+func start(t *testing.T, cfg shard.Config) *shard.Cluster {
+	t.Helper()
 	c, err := shard.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -84,9 +96,6 @@ func run(t *testing.T, cfg shard.Config) *shard.Cluster {
 	start, stop := context.WithTimeout(ctx, 30*time.Second)
 	defer stop()
 	if err := c.Ready(start); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Migrate(start); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -45,4 +45,7 @@
 // A bucket has one owner at any time; a write that was acknowledged is on it. A read
 // under a Token never shows less than it covers. A write of which nobody knows
 // how it ended says so (Unavailable.Unknown).
+// A primary of an older timeline than other shards remember is none, also
+// for who starts while it is the only one up; a shard alone has nobody to
+// remember that for it.
 package shard

@@ -30,6 +30,7 @@ type host struct {
 type hostState struct {
 	up       bool
 	primary  bool
+	system   int64    // of which database cluster it is
 	at       Position // flushed by a primary, replayed by a replica
 	lag      time.Duration
 	reported error // why it is not up
@@ -126,7 +127,8 @@ func closeConn(conn *pgx.Conn) {
 const probeSQL = `SELECT r,
 	pg_wal_lsn_diff(CASE WHEN r THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, '0/0')::bigint,
 	CASE WHEN r THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))
-	ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer END
+	ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::integer END,
+	(SELECT system_identifier FROM pg_control_system())
 	FROM (SELECT pg_is_in_recovery() AS r) role`
 
 func (h *host) probe(ctx context.Context, conn **pgx.Conn, timeout time.Duration, into *hostState) (err error) {
@@ -140,7 +142,7 @@ func (h *host) probe(ctx context.Context, conn **pgx.Conn, timeout time.Duration
 	var recovery bool
 	var lsn *int64
 	var timeline *int32
-	if err := (*conn).QueryRow(ctx, probeSQL).Scan(&recovery, &lsn, &timeline); err != nil {
+	if err := (*conn).QueryRow(ctx, probeSQL).Scan(&recovery, &lsn, &timeline, &into.system); err != nil {
 		return err
 	}
 	into.primary = !recovery

@@ -19,9 +19,10 @@ type shardHosts struct {
 	fallback chan struct{}        // reads that the primary does for replicas
 	line     line                 // of writes
 
-	mu       sync.Mutex
-	timeline uint32 // the newest that a primary had
-	history  []sample
+	mu         sync.Mutex
+	timeline   uint32 // the newest that a primary had
+	remembered era    // by other shards
+	history    []sample
 }
 
 // A sample is how far the primary was at a time.
@@ -94,7 +95,7 @@ func (s *shardHosts) elect() {
 	var at Position
 	for _, h := range s.hosts {
 		state := h.state.Load()
-		if state.up && state.primary && state.at.Timeline >= s.timeline && (best == nil || state.at.Timeline > at.Timeline) {
+		if state.up && state.primary && state.at.Timeline >= s.timeline && !s.remembered.outlives(state.era()) && (best == nil || state.at.Timeline > at.Timeline) {
 			best, at = h, state.at
 		}
 	}

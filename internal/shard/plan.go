@@ -1,11 +1,8 @@
 package shard
 
 import (
-	"context"
 	"fmt"
 	"sort"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // A Relocation is one move that a plan proposes.
@@ -72,29 +69,4 @@ func shares(have [][]Bucket, weights []float64) ([]int, error) {
 		order = append(order[1:], order[0])
 	}
 	return want, nil
-}
-
-// A Size is what a shard holds.
-type Size struct {
-	Name    string
-	Buckets int   // by the map
-	Rows    int64 // of the first table; an estimate
-	Bytes   int64 // of the database
-	Err     error // where the shard cannot be asked
-}
-
-// Sizes asks every shard what it holds.
-func (c *Cluster) Sizes(ctx context.Context) []Size {
-	sizes := make([]Size, len(c.shards))
-	for _, e := range c.router.Map().Entries {
-		sizes[e.Shard].Buckets++
-	}
-	for i, s := range c.shards {
-		sizes[i].Name = s.name
-		sizes[i].Err = c.onAny(ctx, s, func(conn *pgx.Conn) error {
-			return conn.QueryRow(ctx, "SELECT pg_database_size(current_database()), (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = $1::text::regclass)",
-				c.cfg.Tables[0].Name).Scan(&sizes[i].Bytes, &sizes[i].Rows)
-		})
-	}
-	return sizes
 }

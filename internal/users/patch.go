@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"reflect"
 )
 
 // mergePatch applies a JSON merge patch (RFC 7396) to u.
@@ -25,6 +26,29 @@ func mergePatch(u User, o object) (draft, error) {
 	}
 	errs = append(errs, d.checkPatched(o))
 	return d, errors.Join(errs...)
+}
+
+// changes reports whether a member of the patch makes the draft another user than
+// u. A password always does: what it was is not known.
+func (d *draft) changes(u *User, o object) bool {
+	now := &d.user
+	for name := range o {
+		switch {
+		case name == "name" && now.Name != u.Name, name == "email" && now.Email != u.Email,
+			name == "region" && now.Region != u.Region, name == "password",
+			name == "attributes" && !sameValue(now.Attributes, u.Attributes):
+			return true
+		}
+	}
+	return false
+}
+
+// sameValue compares objects whatever the order of their members; numbers as they
+// are written.
+func sameValue(a, b json.RawMessage) bool {
+	x, errX := decodeValue(a)
+	y, errY := decodeValue(b)
+	return errX == nil && errY == nil && reflect.DeepEqual(x, y)
 }
 
 // checkPatched holds what was patched to the rules. What was not, was held to

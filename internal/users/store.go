@@ -54,6 +54,10 @@ type Store interface {
 	// Replace.
 	Delete(ctx context.Context, id string, expect int64, after Token) (version int64, seen Token, err error)
 
+	// Saw returns a token that covers `after` and what a read of Newest has just
+	// returned of a user: for a client that is told that the user is as it wants.
+	Saw(ctx context.Context, id string, version int64, after Token) (Token, error)
+
 	// List returns a page of the users that match, the newest first: by
 	// CreatedAt, then ID, both descending, in one order over all shards.
 	List(ctx context.Context, q Query, after Token) (Page, error)

@@ -19,7 +19,8 @@ type User struct {
 	Region string `json:"region"`
 	// Attributes is a JSON object without white space; never empty.
 	Attributes json.RawMessage `json:"attributes"`
-	// Version counts from 1. Every write makes it larger by one.
+	// Version counts from 1. Every write makes it larger by one; a patch that
+	// changes nothing is none.
 	Version int64 `json:"version"`
 	// CreatedAt and UpdatedAt are UTC, in whole microseconds.
 	CreatedAt time.Time `json:"created_at"`

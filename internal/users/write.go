@@ -114,6 +114,9 @@ func (h *Handler) patch(req *Request, resp *Response, id string) error {
 		if err != nil {
 			return err
 		}
+		if !d.changes(&u, o) {
+			return h.unchanged(req, resp, &u)
+		}
 		if err := h.hashInto(req, &d); err != nil {
 			return err
 		}
@@ -123,6 +126,19 @@ func (h *Handler) patch(req *Request, resp *Response, id string) error {
 			return err
 		}
 	}
+}
+
+// unchanged answers a patch that asks for what u is already: nothing is written,
+// and the client sees nothing older from now on, as after a write.
+func (h *Handler) unchanged(req *Request, resp *Response, u *User) error {
+	err := h.writeAfter(req, resp, func(after Token) (Token, error) {
+		return h.store.Saw(req.Context(), u.ID, u.Version, after)
+	})
+	if err != nil {
+		return err
+	}
+	answerUser(resp, http.StatusOK, u, etagOf(u.Version))
+	return nil
 }
 
 // changed reads what PUT and PATCH have in common.

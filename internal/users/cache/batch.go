@@ -2,11 +2,8 @@ package cache
 
 import (
 	"context"
-	"errors"
-	"strconv"
 	"sync"
-
-	"github.com/redis/go-redis/v9"
+	"sync/atomic"
 )
 
 // maxBatch bounds how many calls go to Redis in one write.
@@ -18,6 +15,7 @@ const maxBatch = 256
 // cache, not the commands.
 type batches struct {
 	send func([]*call)
+	left func(*call) // nil, or is told of calls that were made after who made them had gone
 
 	mu     sync.Mutex
 	queue  []*call
@@ -27,17 +25,39 @@ type batches struct {
 // A call is about one entry, and somebody waits for it.
 type call struct {
 	key   string
-	entry *Entry // to be put; nil: to be found
-	gen   string // under which it is put; "": the one that is now
+	want  bool   // a look-up: the lease of what is not there
+	entry *Entry // to be put; nil: none
+	gen   string // that is now; of a put, the one that it is of, "": any
+	lease string // that was taken; of a put, the one to give back
+	busy  bool   // another has the lease
 
-	done chan struct{}
-	text string // what was found; "": nothing
-	err  error
+	settled atomic.Bool // either it was made, or who made it has gone
+	done    chan struct{}
+	text    string // what was found; "": nothing
+	err     error
 }
 
 // do has a call made. It waits no longer than ctx, and than the client's own
 // time-outs for the batch before and its own.
 func (b *batches) do(ctx context.Context, c *call) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	b.post(c)
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+	}
+	if c.settled.CompareAndSwap(false, true) {
+		return ctx.Err()
+	}
+	<-c.done // at this moment
+	return c.err
+}
+
+// post has a call made that nobody need wait for.
+func (b *batches) post(c *call) {
 	c.done = make(chan struct{})
 	b.mu.Lock()
 	b.queue = append(b.queue, c)
@@ -47,12 +67,14 @@ func (b *batches) do(ctx context.Context, c *call) error {
 	if first {
 		go b.ask() // it ends when nobody waits
 	}
-	select {
-	case <-c.done:
-		return c.err
-	case <-ctx.Done():
-		return ctx.Err()
+}
+
+// tell ends a call.
+func (b *batches) tell(c *call) {
+	if !c.settled.CompareAndSwap(false, true) && b.left != nil {
+		b.left(c)
 	}
+	close(c.done)
 }
 
 // ask sends batches until nobody waits.
@@ -72,7 +94,7 @@ func (b *batches) ask() {
 		b.send(batch)
 		err := whole(batch)
 		for _, c := range batch {
-			close(c.done)
+			b.tell(c)
 		}
 		if err != nil {
 			b.fail(err)
@@ -99,76 +121,6 @@ func (b *batches) fail(err error) {
 	b.mu.Unlock()
 	for _, c := range waiting {
 		c.err = err
-		close(c.done)
+		b.tell(c)
 	}
-}
-
-// findAll finds entries, and the generation before them.
-func (r *Redis) findAll(batch []*call) {
-	ctx := context.Background()
-	pipe := r.client.Pipeline()
-	gen := pipe.Get(ctx, genKey)
-	texts := make([]*redis.StringCmd, len(batch))
-	for i, c := range batch {
-		texts[i] = pipe.Get(ctx, c.key)
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	for i, c := range batch {
-		c.gen, c.text = gen.Val(), texts[i].Val()
-		c.err = errors.Join(failure(gen), failure(texts[i]))
-	}
-}
-
-// putAll puts entries, each where it beats what is there.
-func (r *Redis) putAll(batch []*call) {
-	ctx := context.Background()
-	now, err := r.generation(ctx, batch)
-	pipe := r.client.Pipeline()
-	puts := make([]*redis.Cmd, len(batch))
-	for i, c := range batch {
-		if c.gen == "" {
-			c.gen, c.err = now, err
-		}
-		if c.err == nil {
-			puts[i] = pipe.EvalSha(ctx, putScript.Hash(), []string{c.key}, c.arguments()...)
-		}
-	}
-	_, _ = pipe.Exec(ctx)
-	var again error // of those that Redis forgot the script for, as it has started since
-	for i, c := range batch {
-		if puts[i] == nil {
-			continue
-		}
-		if c.err = failure(puts[i]); !redis.HasErrorPrefix(c.err, "NOSCRIPT") {
-			continue
-		}
-		if again == nil {
-			again = putScript.Eval(ctx, r.client, []string{c.key}, c.arguments()...).Err()
-		}
-		c.err = again
-	}
-}
-
-// arguments are those of putScript.
-func (c *call) arguments() []any {
-	return []any{strconv.FormatInt(c.entry.Version, 10), c.entry.kind(), encode(c.entry, c.gen), c.entry.life()}
-}
-
-// failure is what went wrong with a command; that there is nothing is no failure.
-func failure(c redis.Cmder) error {
-	if err := c.Err(); !errors.Is(err, redis.Nil) {
-		return err
-	}
-	return nil
-}
-
-// generation is the one that is now, where a call of the batch wants to know; the
-// first to ask begins it.
-func (r *Redis) generation(ctx context.Context, batch []*call) (string, error) {
-	for _, c := range batch {
-		if c.gen == "" {
-			return r.current(ctx)
-		}
-	}
-	return "", nil
 }

@@ -60,7 +60,11 @@ func (e *Entry) beats(other *Entry) bool {
 
 // A Mark says when somebody looked into a level: what was read from the store
 // after it is no older than the level's generation of then.
-type Mark string
+type Mark struct {
+	gen   string
+	lease string // by which the caller is the one who reads what is not there; "": none
+	busy  bool   // another process has it
+}
 
 // A Level keeps entries. Its errors say that it cannot be trusted for now.
 type Level interface {
@@ -131,6 +135,7 @@ func New(c Config) *Store {
 	}
 	s.memory, _ = c.Level.(*Memory)
 	s.leases, _ = c.Level.(lessor)
+	s.flights.spare = s.giveBack
 	s.horizon = c.TTL + c.LocalTTL + fillTime
 	s.grave = Grave(c.MaxLag)
 	s.results = newResults(c.Metrics)
@@ -200,7 +205,7 @@ func (s *Store) find(ctx context.Context, id string, h history, need int64) (use
 			return e.answer()
 		}
 	}
-	e, at, err := s.cfg.Level.Find(ctx, id)
+	e, at, err := s.look(ctx, id, h.store == "" && need == 0)
 	switch {
 	case err != nil:
 		s.results.failed.Inc()
@@ -210,8 +215,10 @@ func (s *Store) find(ctx context.Context, id string, h history, need int64) (use
 		return s.fill(ctx, id, h.store, need, at)
 	case e.User != nil && early(e, now):
 		s.results.early.Inc()
-		if u, source, err := s.fill(ctx, id, h.store, need, at); err == nil || errors.Is(err, users.ErrNotFound) {
-			return u, source, err
+		if s.alone(ctx, id, &at) {
+			if u, source, err := s.fill(ctx, id, h.store, need, at); err == nil || errors.Is(err, users.ErrNotFound) {
+				return u, source, err
+			}
 		}
 		return e.answer() // it is good for a while yet
 	}
@@ -249,11 +256,11 @@ func (s *Store) fill(ctx context.Context, id string, after users.Token, need int
 	if after != "" || need > 0 {
 		return s.read(ctx, id, after, at)
 	}
-	return s.flights.do(ctx, id, func() (users.User, users.Source, error) {
+	return s.flights.do(ctx, id, at, func(f *flight) (users.User, users.Source, error) {
 		// It goes on without whoever asked first: others wait as well.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fillTime)
 		defer cancel()
-		return s.lead(ctx, id, at)
+		return s.lead(ctx, id, at, f)
 	})
 }
 
@@ -275,13 +282,14 @@ func (s *Store) guarded(ctx context.Context, id string, after users.Token, need 
 }
 
 // noMark is of who could not look: nothing is kept.
-const noMark Mark = "-"
+var noMark = Mark{gen: "-"}
 
 // read asks the store and keeps what it says.
 func (s *Store) read(ctx context.Context, id string, after users.Token, at Mark) (users.User, users.Source, error) {
 	start := time.Now()
 	u, source, err := s.Store.Get(ctx, id, after)
 	if at == noMark || source.Stale || err != nil && !errors.Is(err, users.ErrNotFound) {
+		s.giveBack(id, at)
 		return u, source, err
 	}
 	e := &Entry{Cost: time.Since(start)}
@@ -354,6 +362,19 @@ func (s *Store) Delete(ctx context.Context, id string, expect int64, after users
 	}
 	s.wrote(ctx, id, version, nil)
 	return version, s.next(h, seen, id, version), nil
+}
+
+// Saw counts as a write of that version: nothing older is served after it.
+func (s *Store) Saw(ctx context.Context, id string, version int64, after users.Token) (users.Token, error) {
+	h, err := parseToken(after)
+	if err != nil {
+		return "", err
+	}
+	seen, err := s.Store.Saw(ctx, id, version, h.store)
+	if err != nil {
+		return "", err
+	}
+	return s.next(h, seen, id, version), nil
 }
 
 func (s *Store) next(h history, seen users.Token, id string, version int64) users.Token {

@@ -11,41 +11,78 @@ import (
 )
 
 const (
-	leaseKey      = "sluice:u:lease:"      // and the ID: who reads that user from the store
+	leaseKey      = "sluice:u:lease:"      // and the entry's key: who reads that user from the store
 	leaseTime     = 2 * time.Second        // of one whose holder does not come back
 	leasePatience = 200 * time.Millisecond // of those who wait for its holder
 )
 
 // A lessor is a level by which processes agree on who reads what is not there.
 type lessor interface {
-	// Lease reports whether the caller is the one who reads; it then gives back
-	// the lease, with the token, once what it has read is there.
-	Lease(ctx context.Context, id string) (token string, mine bool, err error)
-	Leased(ctx context.Context, id string) (bool, error)
-	Return(ctx context.Context, id, token string)
+	// Lease is Find that takes the lease where it finds nothing that serves and
+	// nobody has it: the mark says so. Whoever has a lease reads, and gives it back
+	// with what it puts, or else returns it.
+	Lease(ctx context.Context, id string) (*Entry, Mark, error)
+	// Take takes the lease whatever is there; the mark is at with what came of it.
+	Take(ctx context.Context, id string, at Mark) (Mark, error)
+	// Return ends the lease of a mark; it does not wait for that.
+	Return(id string, at Mark)
+}
+
+// look finds the entry of an ID, with the lease of what is not there where the
+// caller can wait for what another reads.
+func (s *Store) look(ctx context.Context, id string, waits bool) (*Entry, Mark, error) {
+	if waits && s.leases != nil {
+		return s.leases.Lease(ctx, id)
+	}
+	return s.cfg.Level.Find(ctx, id)
+}
+
+// alone reports whether no other process is to be waited for, and puts the lease
+// into at.
+func (s *Store) alone(ctx context.Context, id string, at *Mark) bool {
+	if s.leases == nil {
+		return true
+	}
+	next, err := s.leases.Take(ctx, id, *at)
+	if err == nil {
+		*at = next
+	}
+	return !at.busy
+}
+
+func (s *Store) giveBack(id string, at Mark) {
+	if at.lease != "" {
+		s.leases.Return(id, at)
+	}
 }
 
 // lead reads from the store where no other process is at it, and else waits for
 // what that one finds. A lease is only ever to save work: who has waited long
-// enough, or finds that the other has failed, reads as well.
-func (s *Store) lead(ctx context.Context, id string, at Mark) (users.User, users.Source, error) {
-	if s.leases == nil || at == noMark {
-		return s.read(ctx, id, "", at)
+// enough reads without.
+func (s *Store) lead(ctx context.Context, id string, at Mark, f *flight) (users.User, users.Source, error) {
+	if at != noMark && at.lease == "" && !at.busy { // what is there cannot be read
+		s.alone(ctx, id, &at)
 	}
-	token, mine, err := s.leases.Lease(ctx, id)
-	if err == nil && mine {
-		defer s.leases.Return(context.WithoutCancel(ctx), id, token)
-	} else if err == nil {
-		if e := s.await(ctx, id); e != nil {
+	if at.busy {
+		e, next := s.await(ctx, id, at, f)
+		if e != nil {
 			s.keepLocal(ctx, id, e, time.Now())
 			return e.answer()
+		}
+		at = next
+	}
+	if at.lease == "" {
+		select {
+		case at = <-f.lease:
+		default:
 		}
 	}
 	return s.read(ctx, id, "", at)
 }
 
-// await waits for an entry while another process reads it; nil: in vain.
-func (s *Store) await(ctx context.Context, id string) *Entry {
+// await waits for an entry while another process reads it; nil: in vain. Where
+// the other gives up, or somebody brings its lease here, the mark has it.
+func (s *Store) await(ctx context.Context, id string, at Mark, f *flight) (*Entry, Mark) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
 	defer cancel()
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 16*time.Millisecond) {
@@ -53,55 +90,57 @@ func (s *Store) await(ctx context.Context, id string) *Entry {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return nil, at
+		case at := <-f.lease:
+			timer.Stop()
+			return nil, at
 		case <-timer.C:
 		}
-		// In this order: the holder gives the lease back when the entry is there.
-		leased, err := s.leases.Leased(ctx, id)
+		e, next, err := s.leases.Lease(ctx, id)
 		if err != nil {
-			return nil
+			return nil, at
 		}
-		e, _, err := s.cfg.Level.Find(ctx, id)
-		if err == nil && e.serves(0) {
-			return e
+		if e.serves(0) {
+			return e, next
 		}
-		if err != nil || !leased {
-			return nil
+		if !next.busy {
+			return nil, next
 		}
 	}
 }
 
 // Lease implements the agreement in Redis.
-func (r *Redis) Lease(ctx context.Context, id string) (token string, mine bool, err error) {
+func (r *Redis) Lease(ctx context.Context, id string) (*Entry, Mark, error) {
+	return r.look(ctx, &call{key: entryKey + id, want: true})
+}
+
+// Take takes a lease.
+func (r *Redis) Take(ctx context.Context, id string, at Mark) (Mark, error) {
 	if err := r.ready(ctx); err != nil {
-		return "", false, err
+		return at, err
 	}
-	token = randomGen()
-	err = r.client.SetArgs(ctx, leaseKey+id, token, redis.SetArgs{Mode: "NX", TTL: leaseTime}).Err()
-	if errors.Is(err, redis.Nil) {
-		return "", false, nil
+	c := &call{key: entryKey + id}
+	token := randomGen()
+	err := r.client.SetArgs(ctx, c.leaseKey(), token, redis.SetArgs{Mode: "NX", TTL: leaseTime}).Err()
+	switch {
+	case errors.Is(err, redis.Nil):
+		at.busy = true
+	case err != nil && ctx.Err() == nil:
+		return at, r.failed(err)
+	case err == nil:
+		at.lease = token
 	}
-	if err != nil {
-		return "", false, r.failed(err)
-	}
-	return token, true, nil
+	return at, nil
 }
-
-// Leased reports whether somebody has the lease.
-func (r *Redis) Leased(ctx context.Context, id string) (bool, error) {
-	n, err := r.client.Exists(ctx, leaseKey+id).Result()
-	return n > 0, err
-}
-
-// returnScript deletes the lease if it is still the caller's: it may have ended,
-// and be another's.
-var returnScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
-end
-return 0`)
 
 // Return ends a lease. Where that fails it ends by itself.
-func (r *Redis) Return(ctx context.Context, id, token string) {
-	_ = returnScript.Run(ctx, r.client, []string{leaseKey + id}, token).Err()
+func (r *Redis) Return(id string, at Mark) {
+	r.abandoned(&call{key: entryKey + id, lease: at.lease})
+}
+
+// abandoned returns the lease of a look-up, if it has one, for whoever made it.
+func (r *Redis) abandoned(c *call) {
+	if c.lease != "" {
+		r.puts.post(&call{key: c.key, lease: c.lease})
+	}
 }

@@ -28,21 +28,6 @@ const (
 	entryKey  = "sluice:u:" // and the ID
 )
 
-// putScript keeps an entry where it beats what is there. An entry begins with its
-// version and what it is.
-var putScript = redis.NewScript(`
-local old = redis.call('GET', KEYS[1])
-if old then
-  local version, kind = string.match(old, '^(%d+) (%a)')
-  version = tonumber(version)
-  local new = tonumber(ARGV[1])
-  if version and (version > new or version == new and kind == 'u' and ARGV[2] ~= 'u') then
-    return 0
-  end
-end
-redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-return 1`)
-
 // Redis is a Level that all processes share.
 //
 // Entries carry the generation of the cache. Whoever could not tell the cache of
@@ -50,6 +35,8 @@ return 1`)
 // everybody is rid of what may be old. Until then it does not read from it.
 type Redis struct {
 	client redis.UniversalClient
+	single bool         // one server: a script may have keys of any slot
+	gen    atomic.Value // string: the newest generation that was seen
 	finds  batches
 	puts   batches
 	errors *metrics.Counter
@@ -65,8 +52,11 @@ func NewRedis(client redis.UniversalClient, set *metrics.Set) *Redis {
 	if set == nil {
 		set = metrics.NewSet()
 	}
-	r := &Redis{client: client, errors: set.GetOrCreateCounter(`sluice_redis_errors_total{use="users_cache"}`)}
+	_, single := client.(*redis.Client)
+	r := &Redis{client: client, single: single, errors: set.GetOrCreateCounter(`sluice_redis_errors_total{use="users_cache"}`)}
+	r.gen.Store("")
 	r.finds.send, r.puts.send = r.findAll, r.putAll
+	r.finds.left = r.abandoned
 	return r
 }
 
@@ -97,7 +87,12 @@ func (r *Redis) ready(ctx context.Context) error {
 
 // Renew begins a new generation: whatever is cached is for nobody any more.
 func (r *Redis) Renew(ctx context.Context) error {
-	return r.client.Set(ctx, genKey, randomGen(), 0).Err()
+	gen := randomGen()
+	err := r.client.Set(ctx, genKey, gen, 0).Err()
+	if err == nil {
+		r.gen.Store(gen)
+	}
+	return err
 }
 
 func randomGen() string {
@@ -120,36 +115,35 @@ func (r *Redis) failed(err error) error {
 
 // Find returns the entry of an ID, where it is of the generation.
 func (r *Redis) Find(ctx context.Context, id string) (*Entry, Mark, error) {
+	return r.look(ctx, &call{key: entryKey + id})
+}
+
+// look finds the entry of a call, and takes the lease where the call wants that.
+func (r *Redis) look(ctx context.Context, c *call) (*Entry, Mark, error) {
 	if err := r.ready(ctx); err != nil {
 		return nil, noMark, err
 	}
-	c := &call{key: entryKey + id}
 	err := r.finds.do(ctx, c)
 	switch {
-	case ctx.Err() != nil: // the client has gone, which says nothing of Redis
+	case err != nil && ctx.Err() != nil: // the client has gone, which says nothing of Redis
 		return nil, noMark, ctx.Err()
 	case err != nil:
 		return nil, noMark, r.failed(err)
 	}
 	r.fails.Store(0)
 	if r.broken.Load() { // meanwhile
+		r.abandoned(c)
 		return nil, noMark, errOpen
 	}
-	now := c.gen
-	if now == "" { // it has never been used, or was flushed
-		if now, err = r.current(ctx); err != nil {
-			return nil, noMark, r.failed(err)
-		}
-	}
-	return decode(c.text, now), Mark(now), nil
+	return decode(c.text, c.gen), Mark{c.gen, c.lease, c.busy}, nil
 }
 
-// Put keeps what was read.
+// Put keeps what was read, and gives back the lease of the mark.
 func (r *Redis) Put(ctx context.Context, id string, e *Entry, at Mark) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	return r.put(ctx, id, e, string(at))
+	return r.put(ctx, id, e, at)
 }
 
 // Tell keeps what a write has left. Where that is lost, nobody here reads from
@@ -173,14 +167,15 @@ func (r *Redis) tell(ctx context.Context, id string, e *Entry) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	return r.put(ctx, id, e, "")
+	return r.put(ctx, id, e, Mark{})
 }
 
-// put keeps an entry under a generation; "": the one that is now.
-func (r *Redis) put(ctx context.Context, id string, e *Entry, gen string) error {
-	err := r.puts.do(ctx, &call{key: entryKey + id, entry: e, gen: gen})
+// put keeps an entry, where there is one, under the generation of a mark, if it
+// has any, and gives back its lease.
+func (r *Redis) put(ctx context.Context, id string, e *Entry, at Mark) error {
+	err := r.puts.do(ctx, &call{key: entryKey + id, entry: e, gen: at.gen, lease: at.lease})
 	switch {
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
 		return r.failed(err)
@@ -194,18 +189,6 @@ func (r *Redis) put(ctx context.Context, id string, e *Entry, gen string) error 
 // fails, nothing has changed.
 func (r *Redis) Repair(ctx context.Context, id string, version int64, life time.Duration) error {
 	return r.tell(ctx, id, &Entry{Version: version, Expires: time.Now().Add(life)})
-}
-
-// current is the generation that is now; the first to ask begins it.
-func (r *Redis) current(ctx context.Context) (string, error) {
-	gen, err := r.client.Get(ctx, genKey).Result()
-	if errors.Is(err, redis.Nil) {
-		if err := r.client.SetNX(ctx, genKey, randomGen(), 0).Err(); err != nil {
-			return "", err
-		}
-		gen, err = r.client.Get(ctx, genKey).Result()
-	}
-	return gen, err
 }
 
 // Check asks Redis.

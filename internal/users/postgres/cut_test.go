@@ -16,6 +16,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/sluice-edge/sluice/internal/pgtest"
+	"github.com/sluice-edge/sluice/internal/shard"
 	"github.com/sluice-edge/sluice/internal/users"
 	"github.com/sluice-edge/sluice/internal/users/postgres"
 )
@@ -228,9 +229,16 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestPartial lists while a shard is away.
+// TestPartial lists while a shard is away, and goes on when it is back: also where
+// what it has, and what the other has, moves before that.
 func TestPartial(t *testing.T) {
 	c := pgtest.Start(t, pgtest.Options{})
+	for name, move := range map[string]bool{"stays": false, "moves": true} {
+		t.Run(name, func(t *testing.T) { partial(t, c, move) })
+	}
+}
+
+func partial(t *testing.T, c *pgtest.Cluster, move bool) {
 	shards := fresh(t, c, 2)
 	w, address := through(t, shards[1].Primary)
 	shards[1].Primary = address
@@ -240,7 +248,7 @@ func TestPartial(t *testing.T) {
 	defer cancel()
 	want := map[string]bool{}
 	for i := range 40 {
-		u, _, _, err := s.Create(ctx, users.User{Name: "P", Email: fmt.Sprintf("p%d@example.com", i), Attributes: []byte("{}")}, users.Once{}, "")
+		u, _, _, err := s.Create(ctx, users.User{Name: "P", Email: fmt.Sprintf("pp%d@example.com", i), Region: "eu", Attributes: []byte("{}")}, users.Once{}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,6 +261,9 @@ func TestPartial(t *testing.T) {
 	}
 	count := map[string]int{}
 	q := users.Query{Limit: 5, Partial: true}
+	if move {
+		q.Prefix, q.Region = "pp", "eu" // of all of them
+	}
 	for page := range 20 {
 		if page == 12 { // the shard that answers is at its end by now
 			w.set(false)
@@ -260,6 +271,9 @@ func TestPartial(t *testing.T) {
 				_, err := s.List(ctx, users.Query{Limit: 1}, "")
 				return err == nil
 			})
+			if move {
+				swap(t, ctx, s, want)
+			}
 		}
 		got, err := s.List(ctx, q, "")
 		if err != nil {
@@ -291,6 +305,27 @@ func TestPartial(t *testing.T) {
 	} {
 		if !strings.Contains(text.String(), name) {
 			t.Errorf("no metric %s in\n%s", name, text.String())
+		}
+	}
+}
+
+// swap moves the buckets of every other user to the other of two shards.
+func swap(t *testing.T, ctx context.Context, s *postgres.Store, ids map[string]bool) {
+	c := s.Cluster()
+	m := shard.NewMover(c)
+	moved := map[shard.Bucket]bool{}
+	for id := range ids {
+		key, err := shard.ParseID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := key.Bucket()
+		if len(moved) == len(ids)/2 || moved[b] {
+			continue
+		}
+		moved[b] = true
+		if _, err := m.Move(ctx, b, c.Names()[1-c.Router().Lookup(b).Shard]); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func (s *Store) List(ctx context.Context, q users.Query, after users.Token) (use
 	if err != nil {
 		return users.Page{}, err
 	}
-	from, err := decodeCursor(q.Cursor, s.names)
+	from, err := decodeCursor(q.Cursor)
 	if err != nil {
 		return users.Page{}, err
 	}
@@ -41,7 +41,7 @@ func (s *Store) listOne(ctx context.Context, q users.Query, from cursor, at shar
 		return users.Page{}, fail(err)
 	}
 	page := users.Page{Users: []users.User{}, Source: source}
-	if r.found() && r.norm.String == q.Email && matches(r, q) && (from[0].begins() || from[0].before(r.place())) {
+	if r.found() && r.norm.String == q.Email && matches(r, q) && from.of(shard.ID(r.id.Bytes).Bucket()).admits(r.place()) {
 		page.Users = append(page.Users, r.user())
 	}
 	return page, nil
@@ -62,7 +62,7 @@ type listing struct {
 	scatter shard.Scatter
 	share   int     // rows that a shard is asked for
 	parts   []share // by shard
-	sql     string  // for shards whose place is that of the first
+	sql     string
 	args    []any
 }
 
@@ -84,7 +84,7 @@ func (l *listing) run(ctx context.Context) (users.Page, error) {
 	l.scatter.Query, l.scatter.Rows = l.query, l.rows
 	page := users.Page{Source: users.Source{Primary: true}}
 	for _, l.share = range []int{min(whole, int(even+2.5*math.Sqrt(even))+1), whole} {
-		l.sql, l.args = l.compose(l.from[0])
+		l.sql, l.args = l.compose()
 		missing, source, err := l.s.cluster.Scatter(ctx, l.scatter)
 		if err != nil {
 			return users.Page{}, err
@@ -107,23 +107,41 @@ func (l *listing) known(i int) []byte {
 	return l.parts[i].bits
 }
 
-// query is the SQL for one shard.
-func (l *listing) query(i int) (string, []any) {
-	if l.from[i] != l.from[0] {
-		return l.compose(l.from[i])
-	}
-	return l.sql, l.args
-}
+func (l *listing) query(int) (string, []any) { return l.sql, l.args }
 
-// compose writes the SQL for a shard of which the list is at p. The bitmap is of
-// the same snapshot as the rows, and a row of its own.
-func (l *listing) compose(p place) (string, []any) {
+// compose writes the SQL. The bitmap is of the same snapshot as the rows, and a
+// row of its own.
+func (l *listing) compose() (string, []any) {
 	var args []any
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprint("$", len(args))
 	}
-	from, where := "users u", "get_bit((SELECT bits FROM bucket_bitmap), u.bucket) <> 0" // of = 1 the planner expects few
+	text := "SELECT bits, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::json, NULL::bigint, NULL::timestamptz, NULL::timestamptz FROM bucket_bitmap"
+	main := "" // of the condition
+	for i := range l.from.rest {
+		g := &l.from.rest[i]
+		in := arg(g.in[:])
+		text += l.branch(arg, g.at, mine+"get_bit("+in+"::bytea, bucket) <> 0) AND get_bit("+in+"::bytea, u.bucket) <> 0")
+		main += " AND get_bit(" + in + "::bytea, %sbucket) = 0"
+	}
+	if main != "" {
+		main = mine + "true" + strings.ReplaceAll(main, "%s", "") + ")" + strings.ReplaceAll(main, "%s", "u.")
+	}
+	return text + l.branch(arg, l.from.main, main), args
+}
+
+// mine begins a condition on whether the shard has any of some buckets. Where it
+// has none, nothing is looked for, of which all would have to be looked through.
+const mine = "EXISTS (SELECT FROM bucket_owner WHERE state IN ('active', 'copying', 'fenced') AND "
+
+// branch finds the users behind p on whom a condition holds.
+func (l *listing) branch(arg func(any) string, p place, where string) string {
+	from := "users u"
+	if where != "" {
+		where += " AND "
+	}
+	where += "get_bit((SELECT bits FROM bucket_bitmap), u.bucket) <> 0" // of = 1 the planner expects few
 	if !p.begins() {
 		where += " AND (u.created_at, u.id) < (" + arg(p.at) + ", " + arg(uuid(p.id)) + ")"
 	}
@@ -142,8 +160,8 @@ func (l *listing) compose(p place) (string, []any) {
 		}
 	}
 	// The limit is no parameter: a plan for any limit sorts the table.
-	return "SELECT bits, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::json, NULL::bigint, NULL::timestamptz, NULL::timestamptz FROM bucket_bitmap UNION ALL (SELECT NULL, " +
-		shown + " FROM " + from + " WHERE " + where + " ORDER BY u.created_at DESC, u.id DESC LIMIT " + strconv.Itoa(l.share) + ")", args
+	return " UNION ALL (SELECT NULL, " + shown + " FROM " + from + " WHERE " + where +
+		" ORDER BY u.created_at DESC, u.id DESC LIMIT " + strconv.Itoa(l.share) + ")"
 }
 
 func (l *listing) rows(i int, rows pgx.Rows) ([]byte, error) {
@@ -172,6 +190,9 @@ func (l *listing) rows(i int, rows pgx.Rows) ([]byte, error) {
 			}
 			return 1
 		})
+	}
+	if len(part.found) > l.share { // of several branches
+		part.found = part.found[:l.share]
 	}
 	return part.bits, rows.Err()
 }
@@ -208,10 +229,7 @@ func (l *listing) merge(page *users.Page, missing []string) bool {
 		return false
 	}
 	if more {
-		page.Next = l.beyond(last, missing).encode(l.s.names)
-		if page.Next == "" { // the beginning once more: nobody answered yet
-			page.Next = ";" + missing[0] + "="
-		}
+		page.Next = l.from.beyond(last, l.answered()).encode()
 	}
 	return true
 }
@@ -228,14 +246,13 @@ func (l *listing) newest(next []int) int {
 	return best
 }
 
-// beyond is the cursor after a page that ends at last: shards that were missing
-// stay where they were.
-func (l *listing) beyond(last place, missing []string) cursor {
-	c := slices.Clone(l.from)
-	for i, name := range l.s.names {
-		if !slices.Contains(missing, name) {
-			c[i] = c[i].further(last)
+// answered is the buckets of which the page has all that belongs on it.
+func (l *listing) answered() *buckets {
+	var all buckets
+	for i := range l.parts {
+		if bits := l.parts[i].bits; len(bits) == len(all) {
+			all.add((*buckets)(bits))
 		}
 	}
-	return c
+	return &all
 }

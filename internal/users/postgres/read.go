@@ -45,6 +45,24 @@ func (s *Store) Get(ctx context.Context, id string, after users.Token) (users.Us
 	return r.user(), users.Source(source), nil
 }
 
+// Saw implements users.Store: an empty write says how far the log is.
+func (s *Store) Saw(ctx context.Context, id string, _ int64, after users.Token) (users.Token, error) {
+	at, _, err := s.position(after)
+	if err != nil {
+		return "", err
+	}
+	key, err := shard.ParseID(id)
+	if err != nil {
+		return "", users.ErrNotFound
+	}
+	seen, err := s.retryUnknown(ctx, key.Bucket(), shard.Write{Op: "mark", Queue: func(*pgx.Batch) {}})
+	if err != nil {
+		return "", fail(err)
+	}
+	at.Saw(seen.Version, seen.Shard, seen.At)
+	return users.Token(at.Encode(s.names)), nil
+}
+
 func (s *Store) get(ctx context.Context, id shard.ID, at shard.Token, newest bool) (*row, users.Source, error) {
 	r := &row{}
 	source, err := s.cluster.Read(ctx, id.Bucket(), shard.Read{

@@ -61,6 +61,16 @@ func TestLife(t *testing.T) {
 		t.Errorf("patched to %+v", u)
 	}
 
+	before := r
+	for _, same := range []string{`{}`, `{"name":"A"}`, `{"region":null}`, `{"region":"","attributes":{"gone":null}}`, `{"attributes":null}`} {
+		r = a.want(200, "PATCH", path, same, "If-Match", `"6"`)
+		if r.text != before.text || r.header.Get("ETag") != `"6"` || r.header.Get("Sluice-Consistency") == "" {
+			t.Errorf("%s made it %s, ETag %s", same, r.text, r.header.Get("ETag"))
+		}
+	}
+	a.want(412, "PATCH", path, `{}`, "If-Match", `"5"`)
+	a.want(400, "PATCH", path, `{"name":"A","colour":1}`)
+
 	a.want(412, "DELETE", path, "", "If-Match", `"1"`)
 	a.want(204, "DELETE", path, "", "If-Match", `"6"`)
 	a.want(404, "GET", path, "")

@@ -307,11 +307,14 @@ func (a *Services) drop(b *base) error {
 // Store is where the service keeps its users, without what is cached of them.
 func (s *Service) Store() users.Store { return s.base.store }
 
+// countTime bounds how long users are counted.
+const countTime = 10 * time.Second
+
 // Sizes says what each shard holds.
 func (s *Service) Sizes(ctx context.Context) ([]shard.Size, error) {
 	switch store := s.base.store.(type) {
 	case *postgres.Store:
-		return store.Cluster().Sizes(ctx), nil
+		return store.Cluster().Sizes(ctx, countTime), nil
 	case *sqlite.Store:
 		return store.Sizes(ctx)
 	}

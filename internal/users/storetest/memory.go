@@ -103,6 +103,16 @@ func (m *Memory) Get(ctx context.Context, id string, after users.Token) (users.U
 	return u, users.Source{Primary: true}, nil
 }
 
+// Saw implements users.Store.
+func (m *Memory) Saw(ctx context.Context, _ string, _ int64, after users.Token) (users.Token, error) {
+	if err := m.begin(ctx, after); err != nil {
+		m.release(err)
+		return "", err
+	}
+	defer m.mu.Unlock()
+	return memoryToken, nil
+}
+
 // ByEmail implements users.Store.
 func (m *Memory) ByEmail(ctx context.Context, email string, after users.Token) (users.User, users.Source, error) {
 	if err := m.begin(ctx, after); err != nil {

@@ -208,10 +208,34 @@ func (s *suite) tokens() {
 	})
 }
 
+// saw has one client write and another be told of it: its token shows no less.
+func (s *suite) saw() {
+	u, _ := s.mustCreate(person(1))
+	other, own := s.mustCreate(person(2))
+	for range 20 {
+		var err error
+		if u, _, err = s.store.Replace(s.ctx, u, 0, ""); err != nil {
+			s.Fatal(err)
+		}
+		told := s.mustGet(u.ID, users.Newest)
+		seen, err := s.store.Saw(s.ctx, u.ID, told.Version, own)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if got := s.mustGet(u.ID, seen); got.Version < told.Version {
+			s.Errorf("version %d after version %d was seen", got.Version, told.Version)
+		}
+		s.mustGet(other.ID, seen) // and no less than before
+		own = seen
+	}
+	_, err := s.store.Saw(s.ctx, u.ID, 1, "x")
+	s.wantErr(err, users.ErrToken)
+}
+
 // forged gives the store cursors and tokens that it cannot have made, as a
 // changed list of shards might bring them.
 func (s *suite) forged() {
-	u, _ := s.mustCreate(person(1))
+	u, seen := s.mustCreate(person(1))
 	for _, text := range []string{"x", "|||", "s1|x|y|z", strings.Repeat("9", 300), "\x00\xff"} {
 		_, err := s.store.List(s.ctx, users.Query{Limit: 1, Cursor: text}, "")
 		s.wantErr(err, users.ErrCursor)
@@ -220,7 +244,7 @@ func (s *suite) forged() {
 		_, _, err = s.store.Delete(s.ctx, u.ID, 0, users.Token(text))
 		s.wantErr(err, users.ErrToken)
 	}
-	s.mustGet(u.ID, "")
+	s.mustGet(u.ID, seen)
 }
 
 func (s *suite) health() {
@@ -236,7 +260,7 @@ func (s *suite) health() {
 }
 
 func (s *suite) canceled() {
-	u, _ := s.mustCreate(person(1))
+	u, seen := s.mustCreate(person(1))
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
 	if _, _, _, err := s.store.Create(ctx, person(2), users.Once{}, ""); err == nil {
@@ -245,8 +269,8 @@ func (s *suite) canceled() {
 		s.Error(err)
 	}
 	// What is at hand may be given all the same.
-	if got, _, err := s.store.Get(ctx, u.ID, ""); errors.Is(err, users.ErrNotFound) || err == nil && got.Version != 1 {
+	if got, _, err := s.store.Get(ctx, u.ID, seen); errors.Is(err, users.ErrNotFound) || err == nil && got.Version != 1 {
 		s.Errorf("a canceled read gave version %d, %v", got.Version, err)
 	}
-	s.mustGet(u.ID, "")
+	s.mustGet(u.ID, seen)
 }

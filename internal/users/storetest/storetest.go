@@ -45,6 +45,7 @@ func Run(t *testing.T, open Open) {
 		{"List", (*suite).list},
 		{"ListFilters", (*suite).listFilters},
 		{"ListWhileWriting", (*suite).listWhileWriting},
+		{"Saw", (*suite).saw},
 		{"Tokens", (*suite).tokens},
 		{"Forged", (*suite).forged},
 		{"Health", (*suite).health},
