@@ -334,12 +334,21 @@ func nobody(s *stage, ts *testscript.TestScript, args []string) error {
 	if len(args) != 1 {
 		return errUsage
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	// Bound and never listening: were it free, another test could get it.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	s.setenv(ts, args[0], ln.Addr().String())
-	return ln.Close()
+	ts.Defer(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return err
+	}
+	at, err := syscall.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	s.setenv(ts, args[0], fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port))
+	return nil
 }
 
 // redisDo is: redis start|kill|stop|continue|restart NAME. A redis-server of its
