@@ -13,10 +13,10 @@ import (
 
 const (
 	// Writes that can go together are in one transaction of a shard at a time, since
-	// more of them come together then; but where one takes longer than patience,
+	// more of them come together then; but where one takes longer than stuckAfter,
 	// whoever comes next does not wait for it, until there are maxTransactions: the
 	// disk is slow then, or somebody holds a lock.
-	patience        = 10 * time.Millisecond
+	stuckAfter      = 10 * time.Millisecond
 	maxTransactions = 4
 	maxGroup        = 64
 
@@ -38,7 +38,7 @@ type line struct {
 }
 
 // stuck reports whether what is on its way takes too long to wait for it.
-func (l *line) stuck() bool { return time.Since(l.latest) > patience }
+func (l *line) stuck() bool { return time.Since(l.latest) > stuckAfter }
 
 // A member is a write that waits.
 type member struct {
@@ -107,7 +107,7 @@ func (c *Cluster) together(ctx context.Context, s *shardHosts, g guard, w Write)
 	case <-m.done:
 	case <-ctx.Done():
 		if s.line.leave(m) {
-			return Seen{}, ctx.Err()
+			return Seen{}, &Unavailable{Shard: s.name, What: "shard " + s.name + " has too many writes before this one", Err: ctx.Err()}
 		}
 		return Seen{}, s.unknown(ctx.Err())
 	}

@@ -195,7 +195,8 @@ func TestTogetherLeaves(t *testing.T) {
 	left := make(chan struct{})
 	j.write(ctx, "gone", 10, add(gone), func(err error) bool {
 		close(left)
-		return errors.Is(err, context.Canceled)
+		var u *shard.Unavailable
+		return errors.As(err, &u) && !u.Unknown && errors.Is(err, context.Canceled)
 	})
 	j.do("stays", shard.NewID(11, time.Now()), good)
 	j.waiting(2)
