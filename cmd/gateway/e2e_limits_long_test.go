@@ -65,14 +65,9 @@ func TestE2ELimitProof(t *testing.T) {
 	}
 	slices.SortFunc(admitted, func(a, b answered) int { return cmp.Compare(a.to, b.to) })
 	before := between(admitted, 0, kill)
-	switch over := overLimit(before, 1000, 200); {
-	case over > 200:
-		t.Errorf("with Redis, in some window %.1f more than 2·200 + 1000/s", over)
-	case over > 0 && lost == 0:
-		t.Errorf("with Redis, in some window %.1f more than 200 + 1000/s", over)
-	case over > 0:
-		t.Logf("this machine had gateways lose Redis before it was killed, for %d decisions: %.1f beyond the limit (bound 200)", lost, over)
-	default:
+	if over := overLimit(before, 1000, 200); over > 0 {
+		t.Errorf("with Redis, in some window %.1f more than 200 + 1000/s; %d decisions were made without it", over, lost)
+	} else {
 		t.Logf("with Redis, the worst window has %.1f to spare", -over)
 	}
 	share := float64(len(between(admitted, time.Second, kill-500*time.Millisecond))) / (kill - 1500*time.Millisecond).Seconds() / 1000
