@@ -95,11 +95,26 @@ func (r *report) goals(b *strings.Builder) {
 		line("the whole: p95 < 10 ms", millis(o.mixed.p95)+" ms", o.mixed.p95 < 10*time.Millisecond)
 	}
 	b.WriteString("\n")
+	r.afford(b)
 	if okA && okZ && a.mixed.requests > 0 && z.mixed.requests > 0 {
 		writes := float64(z.mixed.writes) / float64(z.mixed.requests)
 		fmt.Fprintf(b, "Every write asks the database, whatever is cached: with %.0f %% of them, %s of the %s queries per 1,000 requests of %s are writes', and no cache of reads goes below.\n",
 			100*writes, thousands(r.writeQueries(a)), thousands(a.mixed.queries), before)
 	}
+}
+
+// afford says what the last goal has to spend, and what that goes for: where all
+// cores are busy throughput is CPU a request.
+func (r *report) afford(b *strings.Builder) {
+	o, ok := r.find(last)
+	if !ok || o.reads.requests == 0 || o.mixed.writes == 0 {
+		return
+	}
+	writes := float64(o.mixed.writes) / float64(o.mixed.requests)
+	read := o.reads.cpu("")
+	write := time.Duration((o.mixed.cpu("").Seconds() - (1-writes)*read.Seconds()) / writes * float64(time.Second))
+	fmt.Fprintf(b, "%d cores have %s ms of CPU for 1,000 of 50,000 requests/s, for everybody and the client. 1,000 reads alone cost %s ms in %s, of which the client has %s; 1,000 writes, with the reads that no cache answers after them, %s ms.\n\n",
+		r.cores(), short(float64(r.cores())*1000/50), millis(read), last, millis(o.reads.cpu("client")), millis(write))
 }
 
 // writeQueries is how many queries per 1,000 requests writes make in a phase

@@ -143,11 +143,11 @@ func (r *report) details(b *strings.Builder) {
 	if !r.setting.reads {
 		return
 	}
-	fmt.Fprintf(b, "## Reads alone\n\nAfter it, %s of the same without writes.\n\n| phase | requests/s | p50 ms | p95 ms | p99 ms | DB queries / 1,000 | DB CPU ms / 1,000 | users cache | edge cache |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n", seconds(r.setting.readsTime))
+	fmt.Fprintf(b, "## Reads alone\n\nAfter it, %s of the same without writes.\n\n| phase | requests/s | p50 ms | p95 ms | p99 ms | DB queries / 1,000 | DB CPU ms / 1,000 | CPU ms / 1,000 | users cache | edge cache |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n", seconds(r.setting.readsTime))
 	for _, o := range r.outcomes {
 		if p := o.reads; o.why == "" && p.requests > 0 {
-			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", o.name, thousands(p.perSecond), millis(p.p50), millis(p.p95), millis(p.p99),
-				thousands(p.queries), millis(p.cpu("database")), percent(p.users), percent(p.edge))
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", o.name, thousands(p.perSecond), millis(p.p50), millis(p.p95), millis(p.p99),
+				thousands(p.queries), millis(p.cpu("database")), millis(p.cpu("")), percent(p.users), percent(p.edge))
 		}
 	}
 	b.WriteString("\n")
