@@ -69,7 +69,8 @@ phases: redis postgresql
 	CI=true $(GO) test -count=1 -pgo=off -v -run '^TestPhases$$' ./deploy
 
 # Every phase under the same load; writes bench/JOURNEY.md and its charts. It
-# takes about ten minutes and wants the machine for itself.
+# takes half an hour with its million users (JOURNEY='-n 20000 …' for fewer), and
+# wants the machine for itself.
 journey: redis postgresql
 	$(GO) -C bench run ./journey $(JOURNEY)
 

@@ -232,7 +232,7 @@ type result struct {
 var (
 	requestsLine = regexp.MustCompile(`(\d+) requests in`)
 	rateLine     = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
-	p99Line      = regexp.MustCompile(`99%\s+(\S+)`)
+	p99Line      = regexp.MustCompile(`(?m)^\s*99%\s+(\S+)`) // of the distribution; a share of 93.99% stands before it
 	badLine      = regexp.MustCompile(`(Non-2xx.*|Socket errors.*)`)
 )
 

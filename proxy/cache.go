@@ -42,17 +42,19 @@ const (
 	cacheUncacheable
 	cacheBypass
 	cacheShared
+	cacheSpared // the backend failed, and what is stale answered in its place
 	cacheResults
 )
 
 var cacheResultNames = [...]string{
 	cacheUnused: "", cacheHit: "hit", cacheStale: "stale", cacheRevalidated: "revalidated", cacheMiss: "miss",
 	cacheCollapsed: "collapsed", cacheUncacheable: "uncacheable", cacheBypass: "bypass", cacheShared: "shared",
+	cacheSpared: "stale",
 }
 
 // standing is what came of a fetch that brought no response.
 var standing = map[edgecache.Outcome]cacheResult{
-	edgecache.Validated: cacheRevalidated, edgecache.FromShared: cacheShared, edgecache.Spared: cacheStale,
+	edgecache.Validated: cacheRevalidated, edgecache.FromShared: cacheShared, edgecache.Spared: cacheSpared,
 }
 
 // A Field of the cache is one of the proxy: they differ in where they are
@@ -194,7 +196,7 @@ func (p *Proxy) through(x *Exchange, rules *edgecache.Rules) error {
 	for turn := 0; ; turn++ {
 		now := time.Now()
 		found := c.Find(q, rules, now.UnixNano(), u.scratch)
-		u.varied, u.stale = found.Varied, found.State == edgecache.Outdated || found.State == edgecache.Doubtful
+		u.varied, u.stale = found.Varied, found.State > edgecache.Missing && found.State < edgecache.Fresh
 		switch found.State {
 		case edgecache.Fresh:
 			if x.serveEntry(found.Entry, nil, cacheHit, now) {

@@ -29,7 +29,7 @@ func (p *Proxy) direct(x *Exchange, rules *edgecache.Rules, found edgecache.Foun
 	res, err := p.sendFor(t, nil)
 	x.noteFetch(t.x)
 	now := time.Now()
-	if found.Entry != nil && found.State != edgecache.Doubtful && failing(res.Status, err) && found.Entry.ServesOnError(now.UnixNano()) && x.serveEntry(found.Entry, nil, cacheStale, now) {
+	if found.Entry != nil && found.State != edgecache.Doubtful && failing(res.Status, err) && found.Entry.ServesOnError(now.UnixNano()) && x.serveEntry(found.Entry, nil, cacheSpared, now) {
 		return nil
 	}
 	if err != nil {

@@ -60,6 +60,8 @@ func (x *Exchange) serveAge(e *edgecache.Entry, how cacheResult, now time.Time) 
 		x.arena = append(x.arena, "; hit; detail=shared"...)
 	case cacheRevalidated:
 		x.arena = append(x.arena, "; fwd=stale; fwd-status=304"...)
+	case cacheSpared:
+		x.arena = append(x.arena, u.missed()...)
 	case cacheMiss:
 		x.arena = append(append(x.arena, u.missed()...), "; stored"...)
 	case cacheCollapsed:

@@ -476,6 +476,31 @@ func TestCacheStale(t *testing.T) {
 	}
 }
 
+// What stands in for an origin that was asked and failed is no hit (RFC 9211,
+// section 2.1), however it was asked.
+func TestCacheStaleIfErrorSaysWhy(t *testing.T) {
+	var failing atomic.Bool
+	addr, p := cached(t, func(w http.ResponseWriter, r *http.Request) {
+		if failing.Load() {
+			w.WriteHeader(503)
+			return
+		}
+		w.Header().Set("Cache-Control", "max-age=0, stale-if-error=60")
+		io.WriteString(w, "hello")
+	})
+	demand(t, addr, "GET", "/x")
+	failing.Store(true)
+	for _, method := range []string{"GET", "HEAD"} {
+		a := demand(t, addr, method, "/x")
+		if got := a.Header.Get("Cache-Status"); a.StatusCode != 200 || !strings.HasPrefix(got, "sluice; fwd=stale; ttl=") {
+			t.Errorf("%s: %d, %q", method, a.StatusCode, got)
+		}
+	}
+	if got := p.CacheResults()["stale"]; got != 2 {
+		t.Errorf("%d counted as stale", got)
+	}
+}
+
 func TestCacheInvalidation(t *testing.T) {
 	var n atomic.Int64
 	addr, _ := cached(t, func(w http.ResponseWriter, r *http.Request) {
