@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -129,7 +128,6 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		if c.g.done() {
 			c.nextMessage()
-			runtime.Gosched() // the client has yet to read its response: let others go first
 		}
 		if len(c.held) == 0 {
 			if n, err := c.direct(p); n > 0 || err != nil {
