@@ -42,14 +42,14 @@ const (
 	cacheUncacheable
 	cacheBypass
 	cacheShared
-	cacheSpared // the backend failed, and what is stale answered in its place
-	cacheResults
+	cacheResults // how many are counted
+
+	cacheSpared // the backend failed, and what is stale answered in its place: a cacheStale that was forwarded
 )
 
 var cacheResultNames = [...]string{
 	cacheUnused: "", cacheHit: "hit", cacheStale: "stale", cacheRevalidated: "revalidated", cacheMiss: "miss",
 	cacheCollapsed: "collapsed", cacheUncacheable: "uncacheable", cacheBypass: "bypass", cacheShared: "shared",
-	cacheSpared: "stale",
 }
 
 // standing is what came of a fetch that brought no response.

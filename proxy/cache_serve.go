@@ -61,6 +61,7 @@ func (x *Exchange) serveAge(e *edgecache.Entry, how cacheResult, now time.Time) 
 	case cacheRevalidated:
 		x.arena = append(x.arena, "; fwd=stale; fwd-status=304"...)
 	case cacheSpared:
+		u.result = cacheStale // as which it counts
 		x.arena = append(x.arena, u.missed()...)
 	case cacheMiss:
 		x.arena = append(append(x.arena, u.missed()...), "; stored"...)

@@ -485,9 +485,17 @@ func TestCacheStaleIfErrorSaysWhy(t *testing.T) {
 			w.WriteHeader(503)
 			return
 		}
-		w.Header().Set("Cache-Control", "max-age=0, stale-if-error=60")
+		if r.URL.Path == "/aging" {
+			w.Header().Set("Cache-Control", "max-age=0, stale-while-revalidate=60")
+		} else {
+			w.Header().Set("Cache-Control", "max-age=0, stale-if-error=60")
+		}
 		io.WriteString(w, "hello")
 	})
+	demand(t, addr, "GET", "/aging")
+	if a := demand(t, addr, "GET", "/aging"); a.cacheStatus() != "hit" {
+		t.Errorf("served before it was asked for: %s", a.Header)
+	}
 	demand(t, addr, "GET", "/x")
 	failing.Store(true)
 	for _, method := range []string{"GET", "HEAD"} {
@@ -496,7 +504,7 @@ func TestCacheStaleIfErrorSaysWhy(t *testing.T) {
 			t.Errorf("%s: %d, %q", method, a.StatusCode, got)
 		}
 	}
-	if got := p.CacheResults()["stale"]; got != 2 {
+	if got := p.CacheResults()["stale"]; got != 3 { // both kinds, each once
 		t.Errorf("%d counted as stale", got)
 	}
 }

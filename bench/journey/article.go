@@ -14,6 +14,8 @@ const (
 	last   = "final"
 )
 
+const wanted = 50_000 // requests/s of the whole
+
 // find is a phase that was measured.
 func (r *report) find(name string) (outcome, bool) {
 	for _, o := range r.outcomes {
@@ -91,7 +93,7 @@ func (r *report) goals(b *strings.Builder) {
 		line("caching alone ≥ −90 % database queries", change(a.mixed.queries, z.mixed.queries), saved >= 0.9)
 	}
 	if o, ok := r.find(last); ok {
-		line("the whole ≥ 50,000 requests/s", thousands(o.mixed.perSecond), o.mixed.perSecond >= 50_000)
+		line("the whole ≥ "+thousands(wanted)+" requests/s", thousands(o.mixed.perSecond), o.mixed.perSecond >= wanted)
 		line("the whole: p95 < 10 ms", millis(o.mixed.p95)+" ms", o.mixed.p95 < 10*time.Millisecond)
 	}
 	b.WriteString("\n")
@@ -113,8 +115,8 @@ func (r *report) afford(b *strings.Builder) {
 	writes := float64(o.mixed.writes) / float64(o.mixed.requests)
 	read := o.reads.cpu("")
 	write := time.Duration((o.mixed.cpu("").Seconds() - (1-writes)*read.Seconds()) / writes * float64(time.Second))
-	fmt.Fprintf(b, "%d cores have %s ms of CPU for 1,000 of 50,000 requests/s, for everybody and the client. 1,000 reads alone cost %s ms in %s, of which the client has %s; 1,000 writes, with the reads that no cache answers after them, %s ms.\n\n",
-		r.cores(), short(float64(r.cores())*1000/50), millis(read), last, millis(o.reads.cpu("client")), millis(write))
+	fmt.Fprintf(b, "%d cores have %s ms of CPU for 1,000 of %s requests/s, for everybody and the client. 1,000 reads alone cost %s ms in %s, of which the client has %s; 1,000 writes, with the reads that no cache answers after them, %s ms.\n\n",
+		r.cores(), short(float64(r.cores())*1e6/wanted), thousands(wanted), millis(read), last, millis(o.reads.cpu("client")), millis(write))
 }
 
 // writeQueries is how many queries per 1,000 requests writes make in a phase
