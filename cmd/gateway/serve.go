@@ -112,6 +112,7 @@ func (p *program) wait(g *gateway) error {
 	for {
 		select {
 		case err := <-g.failed:
+			g.draining.Store(true)
 			g.log.Error("ending", "error", err)
 			return errors.Join(errReported, p.end(g, 0))
 		case s := <-p.signals:
@@ -119,16 +120,17 @@ func (p *program) wait(g *gateway) error {
 				_ = g.reload("SIGHUP") // it has been logged
 				continue
 			}
+			g.draining.Store(true) // before the log says so
 			g.log.Info("draining", "signal", s.String())
 			return p.end(g, g.current.Load().file.Shutdown.Grace)
 		}
 	}
 }
 
-// end is the way out: not ready but serving for the grace, then no new
-// exchanges, then nothing. A signal meanwhile gives errForced.
+// end is the way out of a gateway that is not ready any more: serving for the
+// grace, then no new exchanges, then nothing. A signal meanwhile gives
+// errForced.
 func (p *program) end(g *gateway, grace time.Duration) error {
-	g.draining.Store(true)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	if err := p.until(timer.C); err != nil {
