@@ -53,6 +53,7 @@ func newShelf(t *testing.T) *shelf {
 func sharing(s *shelf, redis string) string {
 	return fmt.Sprintf(`listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
+server: {header_timeout: 1m} # a visitor may wait long with his first request
 shutdown: {grace: 0s}
 access_log: {enabled: false}
 redis: {addresses: [%q], timeout: 50ms}

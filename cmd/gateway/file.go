@@ -37,7 +37,7 @@ type Listener struct {
 type Server struct {
 	MaxHeaderBytes      int           `yaml:"max_header_bytes" unit:"size" min:"1KiB" max:"1MiB" default:"32KiB" doc:"of a request's head; 431 beyond"`
 	MaxBodyBytes        int64         `yaml:"max_body_bytes" unit:"size" min:"0" default:"64MiB" doc:"of a request's body, where its route says nothing; 413 beyond; 0: unbounded"`
-	HeaderTimeout       time.Duration `yaml:"header_timeout" min:"100ms" default:"10s" doc:"from a request's first byte to the end of its head"`
+	HeaderTimeout       time.Duration `yaml:"header_timeout" min:"100ms" default:"10s" doc:"from a request's first byte, or a new connection's begin, to the end of its head"`
 	IdleTimeout         time.Duration `yaml:"idle_timeout" min:"100ms" default:"75s" doc:"of a connection between two requests"`
 	WriteTimeout        time.Duration `yaml:"write_timeout" min:"100ms" default:"60s" doc:"without the client reading anything of a response that waits for it; its connection is reset"`
 	MinBodyRate         int64         `yaml:"min_body_rate" unit:"byterate" min:"0" default:"240B/s" doc:"slower request bodies are cut off; 0: none"`
