@@ -65,6 +65,13 @@ func (g *testGateway) ready(t *testing.T) *testGateway {
 	return g
 }
 
+// carries has the gateway purge until the others are told, which a busy machine may
+// be too late for.
+func (g *testGateway) carries(t *testing.T, x Purge) {
+	t.Helper()
+	eventually(t, "a purge is carried", func() bool { return g.purges.Purge(x) == nil })
+}
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) { // lint:sleep what others do is not told

@@ -110,9 +110,7 @@ func TestPurgedIsNotShared(t *testing.T) {
 		before := a.sharedEntry(10, "")
 		share(t, a, b, before)
 		_, known, _ := a.purges.log.knowledge()
-		if err := b.purges.Purge(x); err != nil {
-			t.Fatal(err)
-		}
+		b.carries(t, x)
 		if b.fetch(t) != nil {
 			t.Errorf("%+v: what was purged is still shared where it was", x)
 		}
@@ -129,9 +127,7 @@ func TestPurgedIsNotShared(t *testing.T) {
 	}
 	soft := a.sharedEntry(10, "")
 	share(t, a, b, soft)
-	if err := b.purges.Purge(Purge{Kind: PurgeTag, Value: "tag", Soft: true}); err != nil {
-		t.Fatal(err)
-	}
+	b.carries(t, Purge{Kind: PurgeTag, Value: "tag", Soft: true})
 	if r := b.fetch(t); r == nil || r.Variants[0].Flags&Invalidated == 0 {
 		t.Errorf("what was softly purged comes back as %+v", r)
 	}
