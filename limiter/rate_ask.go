@@ -77,6 +77,7 @@ func (o *leaseOp) answered(r *RateRedis, v []int64, err error) {
 	}
 	e.asking = false
 	if e.wait != nil {
+		e.wait.short = err == nil && len(v) >= 5 && v[0] < o.want
 		close(e.wait.done)
 		e.wait = nil
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -210,6 +211,36 @@ func TestRateKeysApart(t *testing.T) {
 	}
 	if long := strings.Repeat("x", 4096); sharedKey("a", []byte(long)) == sharedKey("a", []byte(long+"x")) {
 		t.Error("two long keys are one")
+	}
+}
+
+// What Redis gives too late to be spent is no denial: on_error decides. That the
+// bucket is empty is one, however late.
+func TestRateSlowIsNotEmpty(t *testing.T) {
+	for _, c := range []struct {
+		give, gap int64
+		allowed   bool
+	}{{50, 0, true}, {0, 1000, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := NewRateRedis(nil)
+			client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // nobody connects
+			defer client.Close()
+			r.Use(client, time.Second)
+			l := newRate(t, "slow", RateSpec{Rate: rate(1000, time.Hour)}, r)
+			decided := make(chan RateDecision, 1)
+			go func() { decided <- l.Take([]byte("k"), 1, time.Now()) }()
+			synctest.Wait()
+			ops := r.take()
+			if len(ops) != 1 {
+				t.Fatalf("%d questions", len(ops))
+			}
+			ops[0].command(r)
+			time.Sleep(rateTerm - rateDrift/2) // lint:sleep in a bubble
+			ops[0].answered(r, []int64{c.give, 0, 0, c.gap, 1}, nil)
+			if d := <-decided; d.Allowed != c.allowed || d.Fallback != c.allowed {
+				t.Errorf("%d given after the term: %+v", c.give, d)
+			}
+		})
 	}
 }
 

@@ -47,8 +47,9 @@ const rateTicks = 1 << 14 // ns
 
 // A leaseWait is those who wait for an answer.
 type leaseWait struct {
-	done chan struct{} // closed by it
-	want int64         // tokens
+	done  chan struct{} // closed by it
+	want  int64         // tokens
+	short bool          // it gave fewer
 }
 
 // rateLeases are those of one limit.
@@ -153,7 +154,7 @@ func (l *RateLimiter) takeLeased(p *rateParams, key []byte, cost int64) (d RateD
 	server := r.server.Load()
 	hashed := l.seeds.hash(key)
 	s := l.leases.shard(hashed)
-	deadline, heard := int64(0), false
+	deadline, short := int64(0), false
 	for {
 		now := r.now()
 		s.mu.Lock()
@@ -167,7 +168,7 @@ func (l *RateLimiter) takeLeased(p *rateParams, key []byte, cost int64) (d RateD
 			return d
 		}
 		late := deadline != 0 && now >= deadline
-		if r.open.Load() || server == nil || late && !heard || e == &s.spill {
+		if r.open.Load() || server == nil || late && !short || e == &s.spill {
 			d = l.takeAway(p, s, e, hashed, key, now, cost)
 			s.mu.Unlock()
 			return d
@@ -184,13 +185,13 @@ func (l *RateLimiter) takeLeased(p *rateParams, key []byte, cost int64) (d RateD
 			e.wait = &leaseWait{done: make(chan struct{})}
 		}
 		e.wait.want += cost
-		wait := e.wait.done
+		wait := e.wait
 		l.ask(hashed, key, e)
 		s.mu.Unlock()
 		timer := time.NewTimer(time.Duration(deadline - now))
 		select {
-		case <-wait:
-			heard = true
+		case <-wait.done:
+			short = wait.short
 		case <-timer.C:
 		}
 		timer.Stop()
