@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"net"
@@ -113,6 +114,8 @@ func (p *program) jobs(ctx context.Context, args []string) error {
 		return p.listJobs(ctx, args[1:])
 	case "requeue":
 		return p.requeueJobs(ctx, args[1:])
+	case "help", "-h", "-help", "--help":
+		return flag.ErrHelp
 	}
 	return usageError(fmt.Sprintf("jobs: there is no %q, only list and requeue", args[0]))
 }
@@ -123,6 +126,9 @@ func (p *program) listJobs(ctx context.Context, args []string) error {
 	limit := l.Int("n", 100, "")
 	if err := none(l, args); err != nil {
 		return err
+	}
+	if *limit < 1 {
+		return usageError(fmt.Sprintf("jobs list: -n is at least 1, not %d", *limit))
 	}
 	return p.withJobs(ctx, *l.config, false, func(room *service.JobRoom) error {
 		w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
@@ -153,7 +159,7 @@ func (p *program) requeueJobs(ctx context.Context, args []string) error {
 	return p.withJobs(ctx, *l.config, false, func(room *service.JobRoom) error {
 		box := room.Boxes()[rest[0]]
 		if box == nil {
-			return fmt.Errorf("there is no shard %q", rest[0])
+			return usageError(fmt.Sprintf("there is no shard %q", rest[0]))
 		}
 		ids, err := deadIDs(ctx, box, rest[1:])
 		if err != nil {

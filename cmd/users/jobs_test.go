@@ -306,4 +306,7 @@ func TestJobsUsage(t *testing.T) {
 			t.Errorf("users %s: exit code %d, %q, want %q", c.args, code, stderr, c.want)
 		}
 	}
+	if code, _, stderr := command(t, "jobs", "requeue", "-config", path, "s9", "1"); code != exitUsage {
+		t.Errorf("a shard that there is not: exit code %d, %q", code, stderr)
+	}
 }

@@ -176,6 +176,9 @@ func (p *program) load(path string) (*File, error) {
 	}
 	f := &File{Users: service.Default()}
 	doc.Decode(f)
+	if !doc.Has("users") { // the defaults of a service that nobody asked for
+		doc.Fault("users", errors.New(`missing key "users" (the service)`))
+	}
 	return f, doc.Err()
 }
 

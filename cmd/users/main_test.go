@@ -95,6 +95,8 @@ func TestUsage(t *testing.T) {
 		{"run -config FILE more", exitUsage, "users: run does not take \"more\"; see users help\n"},
 		{"run -config /nowhere", exitFailure, "users: cannot read /nowhere: no such file or directory\n"},
 		{"seed -config FILE -n -1", exitUsage, "users: seed: -n is a number of users up to 1000000000; see users help\n"},
+		{"moves -config FILE -n -1", exitUsage, "users: moves: -n is at least 1, not -1; see users help\n"},
+		{"jobs list -config FILE -n 0", exitUsage, "users: jobs list: -n is at least 1, not 0; see users help\n"},
 		{"move -config FILE 1", exitUsage, "users: move needs BUCKETS and SHARD, such as 0-99 s2; see users help\n"},
 		{"move -config FILE 5-4096 s1", exitUsage, "users: \"5-4096\" is neither a bucket from 0 to 4095 nor a range of them; see users help\n"},
 		{"move -config FILE 5 s1", exitFailure, "users: the shards of the embedded mode are files of one process: their buckets do not move\n"},
@@ -104,8 +106,10 @@ func TestUsage(t *testing.T) {
 			t.Errorf("users %s: exit code %d, %q", c.args, code, stderr)
 		}
 	}
-	if code, out, _ := command(t, "help"); code != exitOK || out != usage {
-		t.Errorf("help: exit code %d, %q", code, out)
+	for _, args := range []string{"help", "--help", "run -h", "jobs -h", "jobs --help", "jobs list -h"} {
+		if code, out, _ := command(t, strings.Fields(args)...); code != exitOK || out != usage {
+			t.Errorf("%s: exit code %d, %q", args, code, out)
+		}
 	}
 }
 
@@ -132,6 +136,8 @@ func TestFaults(t *testing.T) {
 			`:7:14: users.shards[1].name: shards[0] has the name "s1" already`,
 			`:7:7: users.shards[1].primary: mode postgres needs the address of the shard's primary`,
 		}},
+		{"# nothing\n", []string{`:1:1: users: missing key "users"`}},
+		{"redis: {addresses: [\"127.0.0.1:1\"]}\n", []string{`:1:1: users: missing key "users"`}},
 		{"users: {mode: postgres}\n", []string{`:1:8: users.shards: mode postgres needs a shard with its primary at least`}},
 		{"users: {mode: distributed, shards: [{name: a, primary: \"postgres://h/d\"}, {name: b, primary: \"postgres://h/d\"}]}\n",
 			[]string{`users.shards: mode distributed has one address`}},

@@ -90,6 +90,9 @@ func (p *program) moves(ctx context.Context, args []string) error {
 	if err := none(l, args); err != nil {
 		return err
 	}
+	if *n < 1 {
+		return usageError(fmt.Sprintf("moves: -n is at least 1, not %d", *n))
+	}
 	return p.withMover(ctx, *l.config, func(_ *shard.Cluster, m *shard.Mover) error {
 		ended, err := m.Recover(ctx)
 		if err != nil {

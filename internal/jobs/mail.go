@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/wneessen/go-mail"
+	"golang.org/x/net/idna"
 )
 
 // MailConfig is how e-mails are sent.
@@ -49,7 +50,7 @@ func NewMailer(cfg MailConfig) (*Mailer, error) {
 func (m *Mailer) Welcome(ctx context.Context, job Job, args WelcomeEmail) error {
 	msg := mail.NewMsg()
 	msg.FromMailAddress(m.from)
-	if err := msg.To(args.Email); err != nil {
+	if err := msg.To(recipient(args.Email)); err != nil {
 		return Permanent(err)
 	}
 	msg.Subject("Welcome")
@@ -62,6 +63,17 @@ func (m *Mailer) Welcome(ctx context.Context, job Job, args WelcomeEmail) error 
 	}
 	msg.SetBodyString(mail.TypeTextPlain, fmt.Sprintf("Hello %s,\n\nyour account is ready. Welcome!\n", name))
 	return m.send(ctx, msg)
+}
+
+// recipient is an address with its domain in ASCII: in another script it would be
+// refused by servers without SMTPUTF8 (RFC 6531), which for the name before the @
+// cannot be helped.
+func recipient(email string) string {
+	at := strings.LastIndexByte(email, '@')
+	if domain, err := idna.Lookup.ToASCII(email[at+1:]); err == nil {
+		return email[:at+1] + domain
+	}
+	return email
 }
 
 func (m *Mailer) send(ctx context.Context, msg *mail.Msg) error {

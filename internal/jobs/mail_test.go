@@ -35,6 +35,16 @@ func TestMail(t *testing.T) {
 	}
 }
 
+// TestMailOfAnotherScript: a server that knows nothing of other scripts gets the
+// domain as the DNS has it.
+func TestMailOfAnotherScript(t *testing.T) {
+	sink := smtptest.Start(t)
+	must(t, mailer(t, sink.Addr).Welcome(ctx, Job{key: "K"}, WelcomeEmail{Email: "zoe@bücher.example", Name: "Zoë"}))
+	if list := sink.Messages(); len(list) != 1 || list[0].To[0] != "zoe@xn--bcher-kva.example" {
+		t.Errorf("%+v", list)
+	}
+}
+
 func TestMailRefused(t *testing.T) {
 	sink := smtptest.Start(t)
 	m := mailer(t, sink.Addr)

@@ -292,6 +292,27 @@ func TestPrimaryGone(t *testing.T) {
 	}
 }
 
+// TestHealthOfAFrozenServer: who has as long as a read is told in time that one
+// server of many hangs.
+func TestHealthOfAFrozenServer(t *testing.T) {
+	frozen := servers.Replicas[0]
+	cfg := config(t, 1, servers.Replicas...)
+	cfg.Timeout = 4 * time.Second
+	cl := run(t, cfg)
+	frozen.Freeze(t)
+	defer frozen.Thaw()
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.Timeout)
+	defer cancel()
+	for _, h := range cl.Health(ctx) {
+		if hangs := strings.HasSuffix(h.Address, fmt.Sprint(":", frozen.Port)); hangs != (h.Err != nil) || hangs && !h.Spare {
+			t.Errorf("%s %s: %v, spare %v", h.Listed, h.Address, h.Err, h.Spare)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		t.Error("nobody waits for the answer any more:", err)
+	}
+}
+
 // TestIdentity refuses addresses that were mixed up.
 func TestIdentity(t *testing.T) {
 	cfg := config(t, 2)

@@ -15,9 +15,11 @@ type HostHealth struct {
 	Spare   bool // others of its shard do all that it would
 }
 
-// Health asks every server.
+// Health asks every server. It waits for half as long as a read does: whoever wants
+// to know has mostly a second himself (a gateway's checks, Kubernetes' probes), and
+// one server that hangs must not look to him as if the whole service did.
 func (c *Cluster) Health(ctx context.Context) []HostHealth {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout/2)
 	defer cancel()
 	var all []HostHealth
 	var wg sync.WaitGroup

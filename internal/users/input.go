@@ -208,6 +208,9 @@ func parseUser(o object, given bool) (draft, error) {
 		errs = append(errs, o.text("id", &d.user.ID), o.version(&d.user.Version), o.text("created_at", new(string)), o.text("updated_at", new(string)))
 	}
 	d.user.Attributes = o["attributes"]
+	if string(d.user.Attributes) == "null" { // which removes them, but only from a patch
+		errs = append(errs, &FieldError{"attributes", "is not a JSON object"})
+	}
 	errs = append(errs, d.check(o))
 	return d, errors.Join(errs...)
 }

@@ -86,6 +86,7 @@ func TestSessions(t *testing.T) {
 		if !strings.Contains(r.text, `"email":"ada@example.com"`) || secretIn(t, r) != one {
 			t.Errorf("session %s", r.text)
 		}
+		a.want(400, "GET", "/api/sessions", "", "Cookie", "sluice_session="+one, "Sluice-Consistency", "forged")
 		a.want(401, "GET", "/api/sessions", "")
 		a.want(401, "GET", "/api/sessions", "", "Cookie", "sluice_session="+one+"x")
 		a.want(401, "DELETE", "/api/sessions", "")
