@@ -25,6 +25,11 @@ type object map[string]json.RawMessage
 // readBody reads the request's body, which has to be of one of kinds. What is of
 // no type at all is taken for JSON, and so is what curl -d calls a form.
 func readBody(req *Request, kinds ...string) ([]byte, error) {
+	if coding, ok := req.Lookup("Content-Encoding"); ok && !strings.EqualFold(coding, "identity") {
+		return nil, &problem{status: http.StatusUnsupportedMediaType,
+			detail: "the body has to come as it is",
+			fields: []*FieldError{{"Content-Encoding", "names a coding"}}}
+	}
 	kind, err := mediaType(req)
 	if err != nil {
 		return nil, err

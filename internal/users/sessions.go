@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -161,7 +162,7 @@ func (h *Handler) answerSession(req *Request, resp *Response, status int, s Sess
 	resp.Status = status
 	resp.Add("Content-Type", jsonType)
 	if !bearer {
-		age := strconv.Itoa(int(time.Until(s.ExpiresAt).Seconds()))
+		age := strconv.Itoa(int(math.Ceil(time.Until(s.ExpiresAt).Seconds())))
 		resp.Add("Set-Cookie", setCookie(req, sessionCookie, s.Secret, "/", age))
 	}
 	b := append(resp.Body, `{"user":`...)

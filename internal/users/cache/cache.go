@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -114,6 +115,7 @@ type Store struct {
 	horizon time.Duration // after which no entry is older than a write
 	grave   time.Duration // of a tombstone
 	results results
+	untold  untold
 }
 
 const maxWaiting = 4096
@@ -401,12 +403,33 @@ func (s *Store) wrote(ctx context.Context, id string, version int64, u *users.Us
 		return
 	}
 	if err := s.cfg.Level.Tell(ctx, id, e); err != nil {
-		s.cfg.Log.Warn("an invalidation was lost; the cache is not read until it is made new", "user", id, "error", err)
+		s.untold.say(s.cfg.Log, now, err)
 		// This process makes it new, unless it ends before it can.
 		if s.cfg.Lost != nil {
 			s.cfg.Lost(ctx, id, version, now.Add(s.horizon+s.grave))
 		}
 	}
+}
+
+// An untold counts writes that the level could not be told of: of an outage there
+// is a line now and then, not one a write.
+type untold struct {
+	mu     sync.Mutex
+	said   time.Time
+	writes int // since then
+}
+
+const sayEvery = 10 * time.Second
+
+func (u *untold) say(log *slog.Logger, now time.Time, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.writes++
+	if now.Sub(u.said) < sayEvery {
+		return
+	}
+	log.Warn("invalidations were lost; the cache is not read until it is made new", "writes", u.writes, "error", err)
+	u.said, u.writes = now, 0
 }
 
 // doubt is for writes of which nobody knows whether they were done: whatever is

@@ -1,11 +1,13 @@
 package cache_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -346,6 +348,21 @@ func TestRedisFaults(t *testing.T) {
 				t.Errorf("version %d in another process", v)
 			}
 		})
+	}
+}
+
+// An outage of Redis is one line now and then, not one for each write.
+func TestLostIsSaidOnce(t *testing.T) {
+	var said bytes.Buffer
+	s := cache.New(cache.Config{
+		Store: &shelf{user: person}, Level: cache.NewRedis(clientOf(t, "127.0.0.1:1"), nil), Mode: cache.ModeEvent, TTL: time.Minute,
+		Log: slog.New(slog.NewTextHandler(&said, nil)),
+	})
+	for range 5 {
+		replace(t, s)
+	}
+	if n := strings.Count(said.String(), "lost"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, said.String())
 	}
 }
 

@@ -160,6 +160,7 @@ func TestBadInput(t *testing.T) {
 		{"PATCH", one, `{"attributes":[1]}`, 400, "attributes", nil},
 		{"PATCH", one, `{"colour":"red"}`, 400, "colour", nil},
 		{"PATCH", one, `{"email":"other@example.com"}`, 409, "email", nil},
+		{"POST", "/api/users", person(""), 415, "Content-Encoding", []string{"Content-Encoding", "gzip"}},
 		{"PATCH", one, `[{"op":"remove","path":"/name"}]`, 415, "Content-Type", []string{"Content-Type", "application/json-patch+json"}},
 		{"DELETE", one + "?force=1", ``, 400, "force", nil},
 		{"GET", one + "?fields=name", ``, 400, "fields", nil},

@@ -37,7 +37,7 @@ func secretIn(t *testing.T, r reply) string {
 	t.Helper()
 	for _, c := range r.header.Values("Set-Cookie") {
 		if value, ok := strings.CutPrefix(c, "sluice_session="); ok {
-			if !strings.Contains(c, "HttpOnly") || !strings.Contains(c, "SameSite=Lax") {
+			if !strings.Contains(c, "HttpOnly") || !strings.Contains(c, "SameSite=Lax") || !strings.Contains(c, "Max-Age=86400") {
 				t.Errorf("cookie %s", c)
 			}
 			value, _, _ = strings.Cut(value, ";")

@@ -33,7 +33,11 @@ func (s *Store) Create(ctx context.Context, u users.User, once users.Once, after
 		key.Lock()
 		defer key.Unlock()
 	}
-	if err := c.run(ctx); err != nil {
+	err = c.run(ctx)
+	if errors.Is(err, users.ErrEmailTaken) && once.Key != "" {
+		err = errors.Join(err, c.home.transact(ctx, c.hold))
+	}
+	if err != nil {
 		return u, false, "", failure(ctx, err)
 	}
 	return c.u, c.replayed, s.token(), nil
@@ -75,7 +79,7 @@ func (c *creation) replay(ctx context.Context) error {
 	if c.once.Key == "" {
 		return nil
 	}
-	for _, f := range c.s.files {
+	for _, f := range c.s.files { // a key is in one of them
 		var hash []byte
 		var text string
 		err := f.read.QueryRowContext(ctx, `SELECT hash, user FROM once WHERE key = ?`, c.once.Key).Scan(&hash, &text)
@@ -86,6 +90,8 @@ func (c *creation) replay(ctx context.Context) error {
 			return err
 		case !bytes.Equal(hash, c.once.Hash[:]):
 			return users.ErrKeyReused
+		case text == "":
+			return nil
 		}
 		var before users.User
 		if err := json.Unmarshal([]byte(text), &before); err != nil {
@@ -110,12 +116,23 @@ func (c *creation) insert(ctx context.Context, tx *sql.Tx) error {
 			u.CreatedAt.Add(-onceKept).UnixMicro()); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(`INSERT INTO once (key, hash, user, created_at) VALUES (?, ?, ?, ?)`,
-			c.once.Key, c.once.Hash[:], string(u.AppendJSON(nil)), u.CreatedAt.UnixMicro()); err != nil {
+		if err := c.note(tx, string(u.AppendJSON(nil))); err != nil {
 			return err
 		}
 	}
 	return c.s.wrote(ctx, tx, users.Change{After: u})
+}
+
+// hold keeps the key for this request, which may come again, when the address is
+// free: no other request gets it.
+func (c *creation) hold(tx *sql.Tx) error { return c.note(tx, "") }
+
+// note keeps what the request has come to; empty: to nothing yet.
+func (c *creation) note(tx *sql.Tx, user string) error {
+	_, err := tx.Exec(`INSERT INTO once (key, hash, user, created_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (key) DO UPDATE SET user = excluded.user`,
+		c.once.Key, c.once.Hash[:], user, c.u.CreatedAt.UnixMicro())
+	return err
 }
 
 func (s *Store) wrote(ctx context.Context, tx *sql.Tx, c users.Change) error {

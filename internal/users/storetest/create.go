@@ -87,8 +87,12 @@ func (s *suite) idempotency() {
 		_, _, _, err = s.store.Create(s.ctx, person(i), once("key-1", fmt.Sprint("body of ", i)), "")
 		s.wantErr(err, users.ErrKeyReused)
 	}
-	_, _, _, err = s.store.Create(s.ctx, person(1), once("key-2", "body"), "")
-	s.wantErr(err, users.ErrEmailTaken)
+	for range 2 { // the key is this request's from now on, though it failed
+		_, _, _, err = s.store.Create(s.ctx, person(1), once("key-2", "body"), "")
+		s.wantErr(err, users.ErrEmailTaken)
+	}
+	_, _, _, err = s.store.Create(s.ctx, person(20), once("key-2", "another body"), "")
+	s.wantErr(err, users.ErrKeyReused)
 
 	// What the user has become meanwhile is not what was created.
 	changed := first
@@ -101,6 +105,20 @@ func (s *suite) idempotency() {
 		s.Fatalf("replayed %v, %v", replayed, err)
 	}
 	s.same(again, first)
+
+	// A key whose request failed is as good as new for the same request.
+	if _, _, err := s.store.Delete(s.ctx, first.ID, 0, users.Newest); err != nil {
+		s.Fatal(err)
+	}
+	made, _, _, err := s.store.Create(s.ctx, person(1), once("key-2", "body"), "")
+	if err != nil || made.ID == first.ID {
+		s.Fatal(made.ID, err)
+	}
+	again, replayed, _, err = s.store.Create(s.ctx, person(1), once("key-2", "body"), "")
+	if err != nil || !replayed {
+		s.Fatalf("replayed %v, %v", replayed, err)
+	}
+	s.same(again, made)
 }
 
 // idempotencyRace sends one request many times at once: one creates, all get

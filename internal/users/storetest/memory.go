@@ -61,13 +61,18 @@ func (m *Memory) Create(ctx context.Context, u users.User, once users.Once, afte
 		if d.once.Hash != once.Hash {
 			return u, false, "", users.ErrKeyReused
 		}
-		return d.user, true, memoryToken, nil
+		if d.user.ID != "" {
+			return d.user, true, memoryToken, nil
+		}
 	}
 	norm, err := users.NormalEmail(u.Email)
 	if err != nil {
 		return u, false, "", err
 	}
 	if _, taken := m.owner[norm]; taken {
+		if once.Key != "" {
+			m.once[once.Key] = done{once: once}
+		}
 		return u, false, "", users.ErrEmailTaken
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
