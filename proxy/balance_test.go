@@ -77,6 +77,13 @@ func TestSticky(t *testing.T) {
 		}
 	}
 	t.Run("the same target", func(t *testing.T) { stays(t, addr) })
+	t.Run("in another Cookie field", func(t *testing.T) {
+		for range 6 {
+			if got := ask(t, addr, with("Cookie: x=1\r\nCookie: y=2; "+cookie)); last(got) != mine || cookieIn(got) != "" {
+				t.Fatalf("was at %s, got\n%s", mine, got)
+			}
+		}
+	})
 	t.Run("another gateway with the secret", func(t *testing.T) {
 		other, _ := run(t, h)
 		stays(t, other)
