@@ -189,6 +189,7 @@ type Exchange struct {
 	closeAfter bool      // the client's connection ends after the response
 	counted    int       // the status for logs and metrics, where it is not the response's
 	attempts   int
+	resent     int // of them those that went to a target again, on another connection
 	fallbacks  int
 	tried      routing.Tried
 	key        uint64 // what the request hashes to, for balancers that go by it
