@@ -92,6 +92,18 @@ func TestSticky(t *testing.T) {
 		reload(t, p, one(h))
 		stays(t, addr)
 	})
+	t.Run("over a reload, without a secret", func(t *testing.T) {
+		h := h
+		h.Sticky = &routing.StickyCookie{Cookie: "at", TTL: time.Hour}
+		addr, p := run(t, h)
+		first := ask(t, addr, plainGet)
+		reload(t, p, one(h))
+		for range 6 {
+			if got := ask(t, addr, with("Cookie: "+cookieIn(first))); last(got) != last(first) || cookieIn(got) != "" {
+				t.Fatalf("was at %s, got\n%s", last(first), got)
+			}
+		}
+	})
 	t.Run("forged", func(t *testing.T) {
 		forged := []byte(cookie)
 		forged[len(forged)-10] ^= 1

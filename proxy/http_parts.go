@@ -84,8 +84,9 @@ func (b *httpBackend) makeSticky() error {
 	if spec == nil {
 		return nil
 	}
-	var secrets [][]byte
+	secrets := [][]byte{b.lasting.stickySecret()}
 	if spec.SecretFile != "" {
+		secrets = nil
 		data, err := os.ReadFile(spec.SecretFile)
 		if err != nil {
 			return &SpecError{"secret_file", err}
