@@ -77,6 +77,8 @@ type Found struct {
 	Pass bool
 	// Varied: there are responses for other requests to this URL.
 	Varied bool
+	// Barred: what is stored is fresh, but not for this request.
+	Barred bool
 }
 
 // Find looks up what is stored for r, which has its key. scratch is memory that
@@ -105,7 +107,7 @@ func (c *Cache) judge(f Found, res *Resource, e *Entry, r *Request, rules *Rules
 		}
 	}
 	if !e.mayServe(r, rules) {
-		f.Pass = true
+		f.Pass, f.Barred = true, e.Fresh(now)
 		return f
 	}
 	f.Entry = e
@@ -116,6 +118,7 @@ func (c *Cache) judge(f Found, res *Resource, e *Entry, r *Request, rules *Rules
 		f.State = Outdated
 	case rules.ClientDirectives && r.control.Present:
 		f.State = e.wanted(&r.control, now)
+		f.Barred = f.State < Aging && e.Fresh(now)
 	case e.Fresh(now):
 		f.State = Fresh
 	case e.ServesWhileRevalidating(now):

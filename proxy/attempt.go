@@ -113,7 +113,7 @@ func (b *httpBackend) forward(x *Exchange) error {
 	}
 	b.stick(x, now)
 	b.budget.Deposit(now)
-	before := x.attempts // for another backend, whose fallback this one is
+	before := x.attempts - x.resent // for another backend, whose fallback this one is
 	t, ticket, err := b.pick(x, now)
 	if err != nil {
 		return first2(x.err, err)
@@ -124,7 +124,7 @@ func (b *httpBackend) forward(x *Exchange) error {
 		if reason == "" {
 			return err
 		}
-		n, unseen := x.attempts-before, unsent(err)
+		n, unseen := x.attempts-x.resent-before, unsent(err)
 		if !x.tried.Has(t.member) {
 			x.tried.Add(t.member)
 		}
@@ -192,6 +192,7 @@ func (b *httpBackend) attempt(x *Exchange, t *target, ticket health.Ticket, bega
 		}
 		if t.judge(ticket, &x.call, err, took, now, !fresh && idempotent(x.Request.Method) && x.replayable()) {
 			began = now
+			x.resent++
 			continue
 		}
 		judged = true

@@ -183,6 +183,47 @@ func TestStaleConnection(t *testing.T) {
 	}
 }
 
+// That a request went again to a target whose connection had closed takes nothing
+// from its attempts: there is still one for another target.
+func TestStaleConnectionThenAnother(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var asked atomic.Int64
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // answers the first request of all, and hangs up at every other
+				defer c.Close()
+				for r := bufio.NewReader(c); ; {
+					if _, err := http.ReadRequest(r); err != nil || asked.Add(1) > 1 {
+						return
+					}
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
+				}
+			}()
+		}
+	}()
+	h := to("http://"+ln.Addr().String(), newCounted(t, "good", 200).url)
+	h.Retry = Retry{Attempts: 2, On: []string{"reset"}, Budget: 1, Backoff: 1}
+	h.Health = unwatched()
+	addr, p := run(t, h)
+	for _, want := range []string{"bad", "good", "good"} {
+		if got := ask(t, addr, plainGet); status(got) != 200 || last(got) != want {
+			t.Errorf("want %s, got\n%s", want, got)
+		}
+		idle(t, p)
+	}
+	if n := asked.Load(); n != 3 {
+		t.Errorf("the bad target was asked %d times, want once, on the connection that was there, and once on another", n)
+	}
+}
+
 func TestRetryBudget(t *testing.T) {
 	a, b := newCounted(t, "a", 503), newCounted(t, "b", 503)
 	h := to(a.url, b.url)

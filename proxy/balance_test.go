@@ -77,6 +77,13 @@ func TestSticky(t *testing.T) {
 		}
 	}
 	t.Run("the same target", func(t *testing.T) { stays(t, addr) })
+	t.Run("in another Cookie field", func(t *testing.T) {
+		for range 6 {
+			if got := ask(t, addr, with("Cookie: x=1\r\nCookie: y=2; "+cookie)); last(got) != mine || cookieIn(got) != "" {
+				t.Fatalf("was at %s, got\n%s", mine, got)
+			}
+		}
+	})
 	t.Run("another gateway with the secret", func(t *testing.T) {
 		other, _ := run(t, h)
 		stays(t, other)
@@ -84,6 +91,18 @@ func TestSticky(t *testing.T) {
 	t.Run("over a reload", func(t *testing.T) {
 		reload(t, p, one(h))
 		stays(t, addr)
+	})
+	t.Run("over a reload, without a secret", func(t *testing.T) {
+		h := h
+		h.Sticky = &routing.StickyCookie{Cookie: "at", TTL: time.Hour}
+		addr, p := run(t, h)
+		first := ask(t, addr, plainGet)
+		reload(t, p, one(h))
+		for range 6 {
+			if got := ask(t, addr, with("Cookie: "+cookieIn(first))); last(got) != last(first) || cookieIn(got) != "" {
+				t.Fatalf("was at %s, got\n%s", last(first), got)
+			}
+		}
 	})
 	t.Run("forged", func(t *testing.T) {
 		forged := []byte(cookie)

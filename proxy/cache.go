@@ -21,8 +21,7 @@ type cacheUse struct {
 	query   []byte
 	result  cacheResult
 	status  string // what Cache-Status says; empty: nothing
-	varied  bool   // there were responses for other requests to the URL
-	stale   bool   // there was one that was not fresh
+	fwd     string // why the request is forwarded, should it be
 }
 
 func (u *cacheUse) recycle() {
@@ -106,18 +105,18 @@ func (p *Proxy) asks(x *Exchange, rules *edgecache.Rules) bool {
 		return false
 	}
 	if len(r.Upgrade) > 0 || len(r.Host) == 0 || len(r.Path) == 0 || r.Path[0] != '/' || x.Request.Body != nil && q.Method != "QUERY" {
-		u.status = "; fwd=request" // what is in a body of a GET is not in the key
+		u.status = fwdRequest // what is in a body of a GET is not in the key
 		return false
 	}
 	if q.Method == "QUERY" && !x.holdQuery() {
-		u.status = "; fwd=request"
+		u.status = fwdRequest
 		return false
 	}
 	q.Fields = cacheFields(r.Fields)
 	q.Identified = r.cert != nil || x.identified
 	q.Read()
 	if q.Bypass() != "" {
-		u.status = "; fwd=request"
+		u.status = fwdRequest
 		return false
 	}
 	x.cacheKey(rules)
@@ -196,7 +195,7 @@ func (p *Proxy) through(x *Exchange, rules *edgecache.Rules) error {
 	for turn := 0; ; turn++ {
 		now := time.Now()
 		found := c.Find(q, rules, now.UnixNano(), u.scratch)
-		u.varied, u.stale = found.Varied, found.State > edgecache.Missing && found.State < edgecache.Fresh
+		u.fwd = forwarding(found)
 		switch found.State {
 		case edgecache.Fresh:
 			if x.serveEntry(found.Entry, nil, cacheHit, now) {
@@ -207,6 +206,9 @@ func (p *Proxy) through(x *Exchange, rules *edgecache.Rules) error {
 				p.revalidate(x, rules, found.Entry)
 				return nil
 			}
+		}
+		if found.State >= edgecache.Aging {
+			u.fwd = "; fwd=partial"
 		}
 		if q.OnlyIfCached() {
 			return &Problem{Status: 504, Detail: "nothing that is stored answers the request", Type: "http_request_denied"}

@@ -39,7 +39,7 @@ func (p *Proxy) direct(x *Exchange, rules *edgecache.Rules, found edgecache.Foun
 	switch stored := x.tee(t, &res, found.Entry); {
 	case stored:
 		x.cached.result = cacheMiss
-		x.Response.Header.Add("Cache-Status", x.keep(pseudonym, x.cached.missed(), "; stored"))
+		x.Response.Header.Add("Cache-Status", x.keep(pseudonym, x.cached.fwd, "; stored"))
 	case found.Pass:
 		x.passed(cacheUncacheable)
 	default:

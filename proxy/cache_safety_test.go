@@ -165,6 +165,34 @@ func TestCacheClientDirectives(t *testing.T) {
 	}
 }
 
+// Cache-Status says why a request is forwarded (RFC 9211, section 2.2).
+func TestCacheStatusSaysWhy(t *testing.T) {
+	addr, _ := cached(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("ETag", `"v1"`)
+		if r.URL.Path == "/varied" {
+			w.Header().Set("Vary", "X-A")
+		}
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader("abcdefghijklmnopqrstuvwxyz"))
+	}, func(c *Cache) { c.ClientDirectives = true })
+	for _, c := range []struct{ path, first, field, want string }{
+		{"/new", "", "X-A: 1", "fwd=uri-miss"},
+		{"/varied", "X-A: 1", "X-A: 2", "fwd=vary-miss"},
+		{"/part", "Range: bytes=0-9", "Range: bytes=5-14", "fwd=partial"},
+		{"/whole", "Range: bytes=0-9", "X-A: 1", "fwd=partial"},
+		{"/asked", "X-A: 1", "Cache-Control: no-cache", "fwd=request"},
+		{"/private", "X-A: 1", "Authorization: Basic YTpi", "fwd=request"},
+	} {
+		if c.first != "" {
+			demand(t, addr, "GET", c.path, c.first)
+		}
+		a := demand(t, addr, "GET", c.path, c.field)
+		if got, _, _ := strings.Cut(a.cacheStatus(), "; stored"); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s, then %s: %s, want %s", c.path, c.field, a.Header.Get("Cache-Status"), c.want)
+		}
+	}
+}
+
 // Compressed variants are kept apart.
 func TestCacheVariants(t *testing.T) {
 	var n atomic.Int64

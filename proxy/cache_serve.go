@@ -59,26 +59,34 @@ func (x *Exchange) serveAge(e *edgecache.Entry, how cacheResult, now time.Time) 
 	case cacheShared:
 		x.arena = append(x.arena, "; hit; detail=shared"...)
 	case cacheRevalidated:
-		x.arena = append(x.arena, "; fwd=stale; fwd-status=304"...)
+		if u.fwd != fwdRequest { // else the second level may have had what is stale
+			u.fwd = "; fwd=stale"
+		}
+		x.arena = append(append(x.arena, u.fwd...), "; fwd-status=304"...)
 	case cacheSpared:
 		u.result = cacheStale // as which it counts
-		x.arena = append(x.arena, u.missed()...)
+		x.arena = append(x.arena, u.fwd...)
 	case cacheMiss:
-		x.arena = append(append(x.arena, u.missed()...), "; stored"...)
+		x.arena = append(append(x.arena, u.fwd...), "; stored"...)
 	case cacheCollapsed:
-		x.arena = append(append(x.arena, u.missed()...), "; collapsed"...)
+		x.arena = append(append(x.arena, u.fwd...), "; collapsed"...)
 	}
 	x.arena = append(x.arena, "; ttl="...)
 	x.arena = strconv.AppendInt(x.arena, int64(e.Lifetime)-age, 10)
 	x.Response.Header.Add("Cache-Status", view(x.arena[n:len(x.arena):len(x.arena)]))
 }
 
-// missed says why the request was forwarded (RFC 9211, section 2.2).
-func (u *cacheUse) missed() string {
+const fwdRequest = "; fwd=request"
+
+// forwarding says why a request is forwarded for which that was found (RFC 9211,
+// section 2.2).
+func forwarding(found edgecache.Found) string {
 	switch {
-	case u.stale:
+	case found.Barred:
+		return fwdRequest
+	case found.State > edgecache.Missing:
 		return "; fwd=stale"
-	case u.varied:
+	case found.Varied:
 		return "; fwd=vary-miss"
 	}
 	return "; fwd=uri-miss"
@@ -87,7 +95,7 @@ func (u *cacheUse) missed() string {
 // passed notes that x got a response that is not the cache's.
 func (x *Exchange) passed(how cacheResult) {
 	x.cached.result = how
-	x.Response.Header.Add("Cache-Status", x.keep(pseudonym, x.cached.missed()))
+	x.Response.Header.Add("Cache-Status", x.keep(pseudonym, x.cached.fwd))
 }
 
 // notModified makes the response a 304, which has of a representation what says

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -40,6 +42,36 @@ func newEdit(spec HeaderEdit) (edit, error) {
 	return e, errors.Join(faults...)
 }
 
+// newRequestEdit is newEdit for a request, which has exactly one valid Host
+// before and after (RFC 9112, section 3.2).
+func newRequestEdit(spec HeaderEdit) (edit, error) {
+	e, err := newEdit(spec)
+	faults := []error{err}
+	fault := func(key string, err error) {
+		if err != nil {
+			faults = append(faults, &SpecError{key, err})
+		}
+	}
+	for i, name := range spec.Remove {
+		if kindOf([]byte(name)) == host {
+			fault(fmt.Sprintf("remove[%d]", i), errOneHost)
+		}
+	}
+	for _, f := range e.set {
+		if kindOf(f.Name) == host {
+			fault(below("set", string(f.Name)), checkHost(string(f.Value)))
+		}
+	}
+	for _, f := range e.add {
+		if kindOf(f.Name) == host {
+			fault(below("add", string(f.Name)), errOneHost)
+		}
+	}
+	return e, errors.Join(faults...)
+}
+
+var errOneHost = errors.New("a request has exactly one Host; set replaces it")
+
 func (e *edit) empty() bool { return len(e.remove)+len(e.set)+len(e.add) == 0 }
 
 func (e *edit) apply(h *Header) {
@@ -69,6 +101,35 @@ func checkName(name string) error {
 		return fmt.Errorf("%s belongs to the connection and cannot be edited", name)
 	}
 	return nil
+}
+
+// checkHost refuses what no Host holds (RFC 9110, section 7.2): a name or an
+// address, with a port or without.
+func checkHost(value string) error {
+	name, port := value, "0"
+	if i := strings.LastIndexByte(value, ':'); i > strings.LastIndexByte(value, ']') {
+		name, port = value[:i], value[i+1:]
+	}
+	_, err := strconv.ParseUint(port, 10, 16)
+	if inner, ok := strings.CutPrefix(name, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		addr, bad := netip.ParseAddr(inner)
+		if !ok || bad != nil || !addr.Is6() || addr.Zone() != "" {
+			name = ""
+		}
+	} else if strings.ContainsFunc(name, notOfName) {
+		name = ""
+	}
+	if name == "" || err != nil {
+		return fmt.Errorf("%q is no host: a name or an address, with a port or without", value)
+	}
+	return nil
+}
+
+// notOfName reports whether c stands in no name of a host that a client of ours
+// may send.
+func notOfName(c rune) bool {
+	return (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
 }
 
 // checkValue refuses what would end a field line (RFC 9110, section 5.5).

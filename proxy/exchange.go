@@ -78,6 +78,18 @@ func (r *Request) Lookup(name string) (string, bool) {
 	return "", false
 }
 
+// Nth returns the value of the field of that name which n others precede.
+func (r *Request) Nth(name string, n int) (string, bool) {
+	for i := range r.Fields {
+		if equalFold(r.Fields[i].Name, name) {
+			if n--; n < 0 {
+				return view(r.Fields[i].Value), true
+			}
+		}
+	}
+	return "", false
+}
+
 // IsHead reports whether the response will have no body on the wire.
 func (r *Request) IsHead() bool { return string(r.Method) == "HEAD" }
 
@@ -177,6 +189,7 @@ type Exchange struct {
 	closeAfter bool      // the client's connection ends after the response
 	counted    int       // the status for logs and metrics, where it is not the response's
 	attempts   int
+	resent     int // of them those that went to a target again, on another connection
 	fallbacks  int
 	tried      routing.Tried
 	key        uint64 // what the request hashes to, for balancers that go by it

@@ -71,7 +71,7 @@ func (x *Exchange) recycle() {
 	x.backend, x.target, x.host, x.problem, x.forward, x.id, x.err = "", "", "", "", nil, nil, nil
 	x.deadline, x.end, x.start = time.Time{}, time.Time{}, time.Time{}
 	x.left, x.identified = false, false
-	x.dotted, x.closeAfter, x.counted, x.attempts, x.fallbacks, x.bytesOut = false, false, 0, 0, 0, 0
+	x.dotted, x.closeAfter, x.counted, x.attempts, x.resent, x.fallbacks, x.bytesOut = false, false, 0, 0, 0, 0, 0
 	x.requestIn, x.memory, x.stream = requestBody{}, memoryBody{}, responseStream{}
 	x.replay.Reset(nil)
 	x.tried.Reset()

@@ -181,6 +181,32 @@ func TestEdit(t *testing.T) {
 	}
 }
 
+// TestOneHost has edits refused after which a request would have no valid Host,
+// or two.
+func TestOneHost(t *testing.T) {
+	for _, good := range []string{"a.example", "A_b-1.example.", "a.example:81", "192.0.2.1", "[2001:db8::1]", "[::1]:8080"} {
+		if _, err := newRequestEdit(HeaderEdit{Set: map[string]string{"host": good}}); err != nil {
+			t.Errorf("set: %v", err)
+		}
+		if _, err := newRewriter(Rewrite{Host: good}); err != nil {
+			t.Errorf("rewrite: %v", err)
+		}
+	}
+	for _, bad := range []string{"a b", "a/b", "u@a", "a:b", "a:", "a:65536", "a,b", ":80", "::1", "[::1", "[a]", "[::1%25eth0]", "[192.0.2.1]", "é.example"} {
+		if _, err := newRequestEdit(HeaderEdit{Set: map[string]string{"Host": bad}}); err == nil {
+			t.Errorf("set: %q was accepted", bad)
+		}
+		if _, err := newRewriter(Rewrite{Host: bad}); err == nil {
+			t.Errorf("rewrite: %q was accepted", bad)
+		}
+	}
+	for _, bad := range []HeaderEdit{{Remove: []string{"HOST"}}, {Add: map[string]string{"Host": "a"}}, {Set: map[string]string{"Host": ""}}} {
+		if _, err := newRequestEdit(bad); err == nil {
+			t.Errorf("%+v was accepted", bad)
+		}
+	}
+}
+
 func TestRewrite(t *testing.T) {
 	for _, c := range []struct {
 		name   string

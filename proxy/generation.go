@@ -345,7 +345,7 @@ func (b *builder) route(path string, spec *Route) *route {
 	if r.rewrite, err = newRewriter(spec.Rewrite); err != nil {
 		b.fault(path+".rewrite", err)
 	}
-	if r.requestEdit, err = newEdit(spec.RequestHeaders); err != nil {
+	if r.requestEdit, err = newRequestEdit(spec.RequestHeaders); err != nil {
 		b.fault(path+".request_headers", err)
 	}
 	if r.responseEdit, err = newEdit(spec.ResponseHeaders); err != nil {

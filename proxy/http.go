@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -87,6 +88,12 @@ func (b *httpBackend) checkFallback() (faults []error) {
 	}
 	if f.Backend != "" && (f.Status != 0 || f.Body != "") {
 		faults = append(faults, &SpecError{"fallback", errors.New("a backend and a status or body exclude each other")})
+	}
+	switch {
+	case f.Status != 0 && f.Status < 200:
+		faults = append(faults, &SpecError{"fallback.status", errors.New("must be from 200 to 599")})
+	case f.Body != "" && (f.Status == 204 || f.Status == 304):
+		faults = append(faults, &SpecError{"fallback.body", fmt.Errorf("status %d has no body", f.Status)})
 	}
 	return faults
 }

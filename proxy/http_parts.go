@@ -84,8 +84,9 @@ func (b *httpBackend) makeSticky() error {
 	if spec == nil {
 		return nil
 	}
-	var secrets [][]byte
+	secrets := [][]byte{b.lasting.stickySecret()}
 	if spec.SecretFile != "" {
+		secrets = nil
 		data, err := os.ReadFile(spec.SecretFile)
 		if err != nil {
 			return &SpecError{"secret_file", err}
@@ -292,15 +293,24 @@ func (b *httpBackend) refresh(url string, now time.Time) {
 	}
 }
 
+// maxCookieFields bounds in how many Cookie fields of a request a sticky cookie is
+// looked for: each may cost some signatures.
+const maxCookieFields = 4
+
 // stick finds out which target the client was at.
 func (b *httpBackend) stick(x *Exchange, now time.Time) {
 	x.stuck, x.renew = 0, b.sticky != nil
 	if b.sticky == nil {
 		return
 	}
-	if field, ok := x.Request.Lookup("Cookie"); ok {
+	for n := range maxCookieFields {
+		field, more := x.Request.Nth("Cookie", n)
+		if !more {
+			return
+		}
 		if id, renew, ok := b.sticky.Find(field, now); ok {
 			x.stuck, x.renew = id, renew
+			return
 		}
 	}
 }

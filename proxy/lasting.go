@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/rand"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type lasting struct {
 	budget *limiter.Budget
 	gate   *limiter.Gate
 	found  []upstream.Found // by discovery, last
+	secret []byte           // signs sticky cookies where the file names no secret
 }
 
 // lastings are those of all backends.
@@ -81,6 +83,17 @@ func (l *lasting) gateOf(cfg limiter.Concurrency, now time.Time) (gate *limiter.
 	}
 	old := l.gate
 	return old, func() { _ = old.Configure(cfg) }, nil // it is valid, as NewGate has said
+}
+
+// stickySecret is the secret of sticky cookies until the process ends.
+func (l *lasting) stickySecret() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.secret == nil {
+		l.secret = make([]byte, 2*routing.MinSecret)
+		_, _ = rand.Read(l.secret) // never fails
+	}
+	return l.secret
 }
 
 // discovered keeps what discovery has found for the generations to come.

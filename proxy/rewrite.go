@@ -29,8 +29,10 @@ func newRewriter(spec Rewrite) (*rewriter, error) {
 			fault(p[0], "%q does not begin with a slash", p[1])
 		}
 	}
-	if err := checkValue(spec.Host); err != nil {
-		fault("host", "%w", err)
+	if spec.Host != "" {
+		if err := checkHost(spec.Host); err != nil {
+			fault("host", "%w", err)
+		}
 	}
 	if spec.Replace.From != "" {
 		pattern, ok := strings.CutPrefix(spec.Replace.From, "re:")

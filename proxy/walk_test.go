@@ -371,8 +371,9 @@ func TestBuildFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	web := []Target{{URL: "http://127.0.0.1:1", Weight: 1}}
 	_, err = p.Build(Spec{
-		Backends: backends(map[string]any{"web": HTTP{Targets: []Target{{URL: "ftp://x"}}}, "none": HTTP{}, "to": Redirect{To: "{what}"}, "words": Respond{Headers: map[string]string{"A b": "1"}}}),
+		Backends: backends(map[string]any{"web": HTTP{Targets: []Target{{URL: "ftp://x"}}}, "none": HTTP{}, "last": HTTP{Targets: web, Fallback: Fallback{Status: 99}}, "mute": HTTP{Targets: web, Fallback: Fallback{Status: 204, Body: "x"}}, "to": Redirect{To: "{what}"}, "words": Respond{Headers: map[string]string{"A b": "1"}}}),
 		Routes: []Route{
 			{Name: "a", Match: routing.Match{Path: "nope"}, Backend: "webs"},
 			{Name: "a", Match: routing.Match{Path: "/a"}, Backend: "web", Split: []Share{{"web", 1}}},
@@ -388,7 +389,7 @@ func TestBuildFaults(t *testing.T) {
 		}
 		got = append(got, fault.Path)
 	}
-	want := []string{"backends.none.targets", "backends.to.to", "backends.web.targets[0].url", `backends.words.headers["A b"]`, "routes[0].backend", "routes[1].name", "routes[1]", "routes[2]", "routes[2].mirror.backend", "routes[2].rewrite.strip_prefix", "routes[0].match.path"}
+	want := []string{"backends.last.fallback.status", "backends.mute.fallback.body", "backends.none.targets", "backends.to.to", "backends.web.targets[0].url", `backends.words.headers["A b"]`, "routes[0].backend", "routes[1].name", "routes[1]", "routes[2]", "routes[2].mirror.backend", "routes[2].rewrite.strip_prefix", "routes[0].match.path"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("faults at\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

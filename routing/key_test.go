@@ -77,6 +77,15 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// TestCookieFields reads a cookie out of whichever Cookie field has it, as origins
+// do.
+func TestCookieFields(t *testing.T) {
+	r := &Request{Fields: flat{"Cookie", "a=1", "X-A", "x", "cookie", "b=2; c=3", "Cookie", "b=4"}}
+	if got := keyOf(t, "cookie:a", "cookie:b", "cookie:c", "cookie:d").Describe(r); got != `cookie:a "1", cookie:b "2", cookie:c "3", no cookie:d` {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestKeyFaults(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                "no part of a request",
@@ -241,10 +250,14 @@ func decodedBytewise(s string) (out []byte) {
 // flat is a Fields without allocations.
 type flat []string
 
-func (f flat) Lookup(name string) (string, bool) {
+func (f flat) Lookup(name string) (string, bool) { return f.Nth(name, 0) }
+
+func (f flat) Nth(name string, n int) (string, bool) {
 	for i := 0; i < len(f); i += 2 {
 		if strings.EqualFold(f[i], name) {
-			return f[i+1], true
+			if n--; n < 0 {
+				return f[i+1], true
+			}
 		}
 	}
 	return "", false

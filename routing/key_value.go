@@ -121,11 +121,7 @@ func (p Part) text(r *Request) (value string, ok bool) {
 			return r.Fields.Lookup(p.name)
 		}
 	case byCookie:
-		if r.Fields != nil {
-			field, _ := r.Fields.Lookup("Cookie")
-			value, _, ok = cookieOf(field, p.name)
-		}
-		return value, ok
+		return r.cookie(p.name)
 	case byClaim:
 		if r.Claims != nil {
 			return r.Claims.Claim(p.name)
@@ -168,6 +164,19 @@ func appendUnescaped(dst []byte, s string) []byte {
 		dst = append(dst, c)
 	}
 	return dst
+}
+
+// cookie is the first cookie of that name. A client is to send one Cookie field,
+// and origins read all that it sends.
+func (r *Request) cookie(name string) (value string, ok bool) {
+	for n := 0; r.Fields != nil && !ok; n++ {
+		field, more := r.Fields.Nth("Cookie", n)
+		if !more {
+			break
+		}
+		value, _, ok = cookieOf(field, name)
+	}
+	return value, ok
 }
 
 // cookieOf returns the first cookie of that name in a Cookie field (RFC 6265,

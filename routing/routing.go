@@ -51,6 +51,8 @@ func (e *RuleError) Unwrap() error { return e.Err }
 type Fields interface {
 	// Lookup returns the value of the first field of that name.
 	Lookup(name string) (value string, ok bool)
+	// Nth returns the value of the field of that name which n others precede.
+	Nth(name string, n int) (value string, ok bool)
 }
 
 // A Request is what a table decides on, and what a Key reads. Neither keeps

@@ -21,6 +21,13 @@ func (h header) Lookup(name string) (string, bool) {
 	return "", false
 }
 
+func (h header) Nth(name string, n int) (string, bool) {
+	if n > 0 {
+		return "", false
+	}
+	return h.Lookup(name)
+}
+
 func mustTable(t testing.TB, rules ...Rule) *Table {
 	t.Helper()
 	table, err := NewTable(rules)
