@@ -211,7 +211,7 @@ func (p *Purges) Succeed(next *Purges) {
 	p.mu.Lock()
 	p.next = next
 	p.mu.Unlock()
-	for _, one := range p.out.next(maxParcels) {
+	for _, one := range p.out.all() {
 		next.Invalidate(one.purge)
 	}
 }

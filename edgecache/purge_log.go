@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -259,12 +260,15 @@ func (l *purgeLog) knew(here uint64) (string, uint64, bool) {
 	return "", 0, false
 }
 
-// An outbox has the purges that the others do not have yet.
+// An outbox has the purges that the others do not have yet. Those that the log has
+// taken it keeps until they are read back: a Redis that comes back without its last
+// writes, as a replica may, has lost them without anybody who could notice.
 type outbox struct {
 	kick chan struct{}
 
 	mu      sync.Mutex
 	parcels []*parcel
+	told    []*parcel // taken by the log, and not read back
 	count   uint64
 
 	// rules has what is in parcels; nil if there is nothing.
@@ -276,6 +280,8 @@ type parcel struct {
 	purge   Purge
 	mark    string
 	carried chan struct{} // closed when it has arrived
+	told    time.Time     // when it had; zero: it has not
+	seen    bool          // in the log
 }
 
 // maxParcels bounds the outbox; more of them become one purge of all.
@@ -287,20 +293,31 @@ func (o *outbox) add(x Purge) *parcel {
 	if len(o.parcels) >= maxParcels {
 		o.parcels, x = nil, Purge{Kind: PurgeAll}
 	}
-	o.count++
-	one := &parcel{purge: x, mark: strconv.FormatUint(o.count, 10), carried: make(chan struct{})}
+	one := o.pack(x)
 	o.parcels = append(o.parcels, one)
+	o.announce(one)
+	return one
+}
+
+func (o *outbox) pack(x Purge) *parcel {
+	o.count++
+	return &parcel{purge: x, mark: strconv.FormatUint(o.count, 10), carried: make(chan struct{})}
+}
+
+// announce has parcels carried.
+func (o *outbox) announce(list ...*parcel) {
 	all := o.rules.Load()
 	if all == nil {
 		all = newRules()
 		o.rules.Store(all)
 	}
-	all.add(x, 1, 0)
+	for _, one := range list {
+		all.add(one.purge, 1, 0)
+	}
 	select {
 	case o.kick <- struct{}{}:
 	default:
 	}
-	return one
 }
 
 // next is what to carry, at most n.
@@ -314,15 +331,59 @@ func (o *outbox) next(n int) []*parcel {
 func (o *outbox) done(list []*parcel) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	now := time.Now()
 	for _, one := range list {
 		if len(o.parcels) > 0 && o.parcels[0] == one {
 			o.parcels = o.parcels[1:]
 		}
-		close(one.carried)
+		if one.told.IsZero() {
+			close(one.carried)
+		}
+		if one.told = now; !one.seen {
+			o.told = append(o.told, one)
+		}
+	}
+	if len(o.told) > maxParcels {
+		all := o.pack(Purge{Kind: PurgeAll})
+		close(all.carried)
+		all.told, o.told = now, []*parcel{all} // never seen: it will be carried
 	}
 	if len(o.parcels) == 0 {
 		o.rules.Store(nil)
 	}
+}
+
+// arrived notes that the log has a parcel, which may be before done knows.
+func (o *outbox) arrived(mark string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, one := range o.parcels[:min(parcelsAtOnce, len(o.parcels))] {
+		one.seen = one.seen || one.mark == mark
+	}
+	o.told = slices.DeleteFunc(o.told, func(one *parcel) bool { return one.mark == mark })
+}
+
+// missed takes back what the log had taken before it was read to its end, and does
+// not have.
+func (o *outbox) missed(began time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for n < len(o.told) && o.told[n].told.Before(began) {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	o.announce(o.told[:n]...)
+	o.parcels, o.told = append(o.told[:n:n], o.parcels...), o.told[n:]
+}
+
+// all is what the others may not have.
+func (o *outbox) all() []*parcel {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Concat(o.told, o.parcels)
 }
 
 func (o *outbox) waiting() int {

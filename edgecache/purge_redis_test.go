@@ -195,6 +195,55 @@ func TestLostLog(t *testing.T) {
 	}
 }
 
+// TestPurgeIsReadBack: what the log has taken and lost again before anybody read it,
+// as where a replica takes over that did not have it yet, is carried once more.
+func TestPurgeIsReadBack(t *testing.T) {
+	const log = "sluice:{test}:purges"
+	server := startRedis(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Address, ContextTimeoutEnabled: true})
+	defer client.Close()
+	gateway := func() *Purges {
+		p, err := NewPurges(PurgesConfig{Redis: client, Name: "test", Timeout: patience, Blindness: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	step := func(f func(context.Context) error) {
+		t.Helper()
+		if err := f(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := gateway(), gateway()
+	step(a.catchUp)
+	step(b.catchUp)
+	r, e := purgeable("http://a/x", "", b.Sequence())
+	a.Invalidate(Purge{Kind: PurgeURL, Value: "http://a/x"})
+	step(a.carry)
+	last, err := client.XRevRangeN(t.Context(), log, "+", "-", 1).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Do("XDEL", log, last[0].ID)
+	if n := a.out.waiting(); n != 0 {
+		t.Fatalf("%d purges wait", n)
+	}
+	step(a.catchUp)
+	if n := a.out.waiting(); n != 1 {
+		t.Fatalf("%d purges wait after the log was read without it, want 1", n)
+	}
+	step(a.carry)
+	step(b.catchUp)
+	if v := b.Verdict(r, e); v != Purged {
+		t.Errorf("the other's verdict is %d", v)
+	}
+	step(a.catchUp)
+	if n, m := a.out.waiting(), len(a.out.told); n+m != 0 {
+		t.Errorf("%d purges wait and %d are to be read back, though it was", n, m)
+	}
+}
+
 // TestPurgeIsWholeWithItsNumber: who sees a purge's number finds it among those that
 // the log does not have yet. Else what the second level has, held to what is known of
 // the log by that number, would pass for newer than the purge.

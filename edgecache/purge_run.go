@@ -2,6 +2,7 @@ package edgecache
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -40,6 +41,7 @@ func (p *Purges) catchUp(ctx context.Context) error {
 			return err
 		}
 		if n < logBatch {
+			p.out.missed(began)
 			p.log.seen.Store(int64(began.Sub(p.log.started)))
 			if p.blind.Swap(0) > 0 {
 				p.cfg.Log.Info("the log of purges can be read again")
@@ -120,6 +122,7 @@ func (p *Purges) learn(e element) {
 	case e.begin:
 	case p.log.own(e):
 		p.rules.add(e.purge, 0, at)
+		p.out.arrived(strings.TrimPrefix(e.mark, p.log.self))
 	default:
 		p.apply(e.purge, at)
 	}
