@@ -303,7 +303,7 @@ func TestRateEnvelope(t *testing.T) {
 		"Redis stopped": {drift: even, stop: true, hasty: true},
 		"everything":    {drift: skewed, fault: hard, crash: true, stop: true, hasty: true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		prove := func(t *testing.T) (shown bool) {
 			f := newFleet(t)
 			f.fault = c.fault
 			if c.hasty {
@@ -328,10 +328,16 @@ func TestRateEnvelope(t *testing.T) {
 			if over > 0 {
 				t.Errorf("%d admitted, and in some window %.1f more than %d + %d/s", admitted, over, fleetBurst, fleetRate)
 			}
-			if least := 2 * fleetBurst; admitted < least && !c.hasty || admitted == 0 {
-				t.Errorf("only %d admitted, so that this shows nothing", admitted)
-			}
 			t.Logf("%d admitted; the worst window has %.1f to spare", admitted, -over)
+			return admitted >= 2*fleetBurst || admitted > 0 && c.hasty
+		}
+		t.Run(name, func(t *testing.T) {
+			for range 4 { // a busy machine may get round to little
+				if prove(t) {
+					return
+				}
+			}
+			t.Error("too little was admitted, so that this shows nothing")
 		})
 	}
 }
