@@ -299,6 +299,7 @@ func TestHealthOfAFrozenServer(t *testing.T) {
 	cfg := config(t, 1, servers.Replicas...)
 	cfg.Timeout = 4 * time.Second
 	cl := run(t, cfg)
+	servers.CatchUp(t) // else the other has no such database yet
 	frozen.Freeze(t)
 	defer frozen.Thaw()
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Timeout)
