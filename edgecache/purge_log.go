@@ -360,7 +360,12 @@ func (o *outbox) arrived(mark string) {
 	for _, one := range o.parcels[:min(parcelsAtOnce, len(o.parcels))] {
 		one.seen = one.seen || one.mark == mark
 	}
-	o.told = slices.DeleteFunc(o.told, func(one *parcel) bool { return one.mark == mark })
+	switch i := slices.IndexFunc(o.told, func(one *parcel) bool { return one.mark == mark }); {
+	case i == 0: // as they come in the order in which they went
+		o.told = o.told[1:]
+	case i > 0:
+		o.told = slices.Delete(o.told, i, i+1)
+	}
 }
 
 // missed takes back what the log had taken before it was read to its end, and does
