@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-edge/sluice/internal/pgtest"
 )
 
 // waitLimit bounds every wait of a test; none is expected to last.
@@ -221,11 +222,10 @@ func fetch(t testing.TB, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// freePort is a port that nothing listens on yet.
+// freePort is a port that nothing listens on yet, and that no connection is given.
 func freePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := pgtest.FreePort()
 	must(t, err)
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return port
 }

@@ -49,7 +49,7 @@ func (s *Server) Dir() string { return s.dir }
 func (s *Server) begin(primary int) error {
 	var err error
 	for range 5 { // another may take the port first
-		if s.Port, err = freePort(); err != nil {
+		if s.Port, err = FreePort(); err != nil {
 			return err
 		}
 		if err = s.configure(primary); err != nil {
@@ -62,9 +62,9 @@ func (s *Server) begin(primary int) error {
 	return err
 }
 
-// freePort returns a port below those that the kernel gives to connections, so
+// FreePort returns a port below those that the kernel gives to connections, so
 // that it stays free while a server is down.
-func freePort() (int, error) {
+func FreePort() (int, error) {
 	for range 100 {
 		port := 15000 + rand.IntN(15000)
 		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))

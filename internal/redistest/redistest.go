@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -266,14 +267,19 @@ func (l *log) String() string {
 	return l.text.String()
 }
 
+// freeAddress has a port below those that the kernel gives to connections, so that
+// it stays free while a server is down.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := fmt.Sprint("127.0.0.1:", 15000+rand.IntN(15000))
+		if l, err := net.Listen("tcp4", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("redis: found no free port")
+	return ""
 }
 
 // state is the letter that Linux shows for a process; "" elsewhere, where a
