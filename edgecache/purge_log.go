@@ -381,7 +381,7 @@ func (o *outbox) missed(began time.Time) {
 		return
 	}
 	o.announce(o.told[:n]...)
-	o.parcels, o.told = append(o.told[:n:n], o.parcels...), o.told[n:]
+	o.parcels, o.told = append(o.parcels, o.told[:n]...), o.told[n:] // behind what is being carried, see done
 }
 
 // all is what the others may not have.

@@ -84,25 +84,32 @@ func (b *httpBackend) makeSticky() error {
 	if spec == nil {
 		return nil
 	}
-	secrets := [][]byte{b.lasting.stickySecret()}
-	if spec.SecretFile != "" {
-		secrets = nil
-		data, err := os.ReadFile(spec.SecretFile)
-		if err != nil {
-			return &SpecError{"secret_file", err}
-		}
-		for line := range bytes.Lines(data) {
-			if secret := bytes.TrimSpace(line); len(secret) > 0 {
-				secrets = append(secrets, secret)
-			}
-		}
-		if len(secrets) == 0 {
-			return &SpecError{"secret_file", fmt.Errorf("%s holds no secret", spec.SecretFile)}
-		}
+	secrets, err := b.stickySecrets()
+	if err != nil {
+		return err
 	}
-	var err error
 	b.sticky, err = routing.NewSticky(*spec, b.name, secrets)
 	return err
+}
+
+func (b *httpBackend) stickySecrets() (secrets [][]byte, err error) {
+	file := b.spec.Sticky.SecretFile
+	if file == "" {
+		return [][]byte{b.lasting.stickySecret()}, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &SpecError{"secret_file", err}
+	}
+	for line := range bytes.Lines(data) {
+		if secret := bytes.TrimSpace(line); len(secret) > 0 {
+			secrets = append(secrets, secret)
+		}
+	}
+	if len(secrets) == 0 {
+		return nil, &SpecError{"secret_file", fmt.Errorf("%s holds no secret", file)}
+	}
+	return secrets, nil
 }
 
 // adopt takes over what an earlier generation has found out.

@@ -4,7 +4,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -69,17 +68,12 @@ const (
 // MinSecret is the length in bytes of the shortest secret that is accepted.
 const MinSecret = 16
 
-// NewSticky returns the Sticky of a backend. The first of secrets signs, all are
-// believed: to replace one, put the new one before it and drop the old one after
-// the ttl. Without secrets there is a random one.
+// NewSticky returns the Sticky of a backend. The first of secrets, of which there is
+// at least one, signs, and all are believed: to replace one, put the new one before
+// it and drop the old one after the ttl.
 func NewSticky(spec StickyCookie, backend string, secrets [][]byte) (*Sticky, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
-	}
-	if len(secrets) == 0 {
-		secret := make([]byte, 32)
-		_, _ = rand.Read(secret) // never fails
-		secrets = [][]byte{secret}
 	}
 	s := &Sticky{spec: spec, tail: "; Path=/; Max-Age=" + strconv.FormatInt(int64(spec.TTL/time.Second), 10) + "; HttpOnly; SameSite=Lax"}
 	for i, secret := range secrets {

@@ -66,7 +66,7 @@ func TestStickyFinds(t *testing.T) {
 		{name: "stale", header: good, after: time.Hour},
 		{name: "of the secret before", header: old, ok: true, renew: true},
 		{name: "of a secret unknown", header: issued(mustSticky(t, "orders", []byte("some other secret")), 7)},
-		{name: "of a random secret", header: issued(mustSticky(t, "orders"), 7)},
+		{name: "of an unknown secret", header: issued(mustSticky(t, "orders", []byte("a secret that nobody here knows")), 7)},
 		{name: "of another backend", header: issued(mustSticky(t, "order", newSecret), 7)},
 		{name: "of another name", header: "x" + good},
 		{name: "of a name in another case", header: "T" + good[1:]},
