@@ -16,7 +16,8 @@ import (
 
 // A play is what one side of a connection does, as a text of lines. A line is
 // sent with CRLF behind it, or without where it ends in a backslash; \r \n \t \\
-// and \xNN stand for bytes. A line that begins with ! does something else:
+// and \xNN stand for bytes. Lines that follow each other are one write, so that
+// nobody can answer between them. A line that begins with ! does something else:
 //
 //	!head         wait for a head (to an empty line)
 //	!until TEXT   wait for TEXT
@@ -34,6 +35,21 @@ import (
 // What has been waited for is used up. The end of a play waits for the other
 // side to close.
 type play []string
+
+// text is what the lines from the first to the next direction say, and the last
+// of them.
+func (p play) text(first int) (b []byte, last int, err error) {
+	for last = first; ; last++ {
+		line, err := lineBytes(p[last])
+		if err != nil {
+			return nil, last, err
+		}
+		b = append(b, line...)
+		if last+1 == len(p) || strings.HasPrefix(p[last+1], "!") {
+			return b, last, nil
+		}
+	}
+}
 
 // plays splits a text where it says !conn.
 func plays(text string) []play {
@@ -77,13 +93,14 @@ var errPlayed = errors.New("closed by the play")
 func (a *actor) perform(p play) error {
 	for i := 0; i < len(p); i++ {
 		if !strings.HasPrefix(p[i], "!") {
-			b, err := lineBytes(p[i])
+			b, last, err := p.text(i)
 			if err == nil {
 				err = a.send(b)
 			}
 			if err != nil {
-				return fmt.Errorf("sending %q: %w", p[i], err)
+				return fmt.Errorf("sending from %q: %w", p[i], err)
 			}
+			i = last
 			continue
 		}
 		if p[i] == "!loop" {
