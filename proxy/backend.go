@@ -40,8 +40,8 @@ type Setup struct {
 	// once exchanges are served; what it is asked for then must have been
 	// named with Refer.
 	Lookup func(name string) Backend
-	// Refer tells that this backend uses another, which must exist; field is
-	// the key that names it.
+	// Refer tells that this backend uses another, which must exist and may not
+	// come back to this one; field is the key that names it.
 	Refer func(field, name string)
 	Log   *slog.Logger
 	// Redis is where gateways keep what they share; nil: each for itself.

@@ -219,11 +219,17 @@ func (b *builder) fault(path string, err error) {
 	b.faults = append(b.faults, &SpecError{Path: path, Err: err})
 }
 
+// A reference is a use of the backend to by the backend from; path says where.
+type reference struct{ path, from, to string }
+
 func (b *builder) backends(specs map[string]BackendSpec) {
-	type reference struct{ path, name string }
 	var refs []reference
 	for _, name := range sortedNames(specs) {
 		spec, path := specs[name], below("backends", name)
+		if name == "" {
+			b.fault(path, errors.New("a backend needs a name"))
+			continue
+		}
 		if spec.Kind == "" {
 			spec.Kind = "http"
 		}
@@ -237,7 +243,7 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 			Log:     b.p.log.With("backend", name),
 			Redis:   b.g.spec.Redis,
 			Lookup:  func(name string) Backend { return b.g.backends[name] },
-			Refer:   func(field, to string) { refs = append(refs, reference{path + "." + field, to}) },
+			Refer:   func(field, to string) { refs = append(refs, reference{path + "." + field, name, to}) },
 			stats:   b.p.stats,
 			lasting: b.p.lastings.of(name), previous: b.previous(name), checker: b.checker,
 		})
@@ -249,8 +255,34 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 	}
 	b.adopt()
 	for _, r := range refs {
-		if _, ok := specs[r.name]; !ok {
-			b.fault(r.path, fmt.Errorf("no backend is named %q", r.name))
+		if _, ok := specs[r.to]; !ok {
+			b.fault(r.path, fmt.Errorf("no backend is named %q", r.to))
+		}
+	}
+	b.rings(refs)
+}
+
+// rings finds backends that end up using themselves, each ring once.
+func (b *builder) rings(refs []reference) {
+	done := make(map[string]bool)
+	var follow func(name string, way []string)
+	follow = func(name string, way []string) {
+		way = append(way, name)
+		for _, r := range refs {
+			if r.from != name || done[r.to] {
+				continue
+			}
+			if i := slices.Index(way, r.to); i >= 0 {
+				b.fault(r.path, fmt.Errorf("leads back to where it began: %s", strings.Join(append(way[i:], r.to), " -> ")))
+				continue
+			}
+			follow(r.to, way)
+		}
+		done[name] = true
+	}
+	for _, r := range refs {
+		if !done[r.from] {
+			follow(r.from, nil)
 		}
 	}
 }

@@ -83,9 +83,6 @@ func (b *httpBackend) checkFallback() (faults []error) {
 	if f.Backend != "" {
 		b.setup.Refer("fallback.backend", f.Backend)
 	}
-	if f.Backend == b.name {
-		faults = append(faults, &SpecError{"fallback.backend", errors.New("a backend cannot be its own fallback")})
-	}
 	if f.Backend != "" && (f.Status != 0 || f.Body != "") {
 		faults = append(faults, &SpecError{"fallback", errors.New("a backend and a status or body exclude each other")})
 	}
@@ -342,9 +339,6 @@ func (b *httpBackend) fallBack(x *Exchange, err error) error {
 	if f.Backend != "" {
 		if other := b.setup.Lookup(f.Backend); other != nil && x.replayable() {
 			x.backend, x.fallbacks = f.Backend, x.fallbacks+1
-			if x.fallbacks > 4 {
-				return err // a ring of fallbacks
-			}
 			x.rewind()
 			return other.Serve(x)
 		}
