@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -216,26 +217,27 @@ func (s *shardHosts) atHand(q question) (h *host, replica bool) {
 // covered says what is wrong with the buckets that the answers are about. Those
 // which the map has on shards that did not answer may be missing.
 func covered(m *Map, answers []answer) error {
-	const size = Buckets / 8
-	var all, twice [size]byte
+	const words = Buckets / 64
+	var all, twice [words]uint64 // a bit for each bucket, the lowest first
 	for _, a := range answers {
 		if a.err != nil {
 			continue
 		}
-		if len(a.bits) != size {
+		if len(a.bits) != 8*words {
 			return fmt.Errorf("shard: a bitmap of %d bytes", len(a.bits))
 		}
-		for i, b := range a.bits {
-			twice[i] |= all[i] & b
-			all[i] |= b
+		for i := range all {
+			w := binary.LittleEndian.Uint64(a.bits[8*i:])
+			twice[i] |= all[i] & w
+			all[i] |= w
 		}
 	}
 	for i := range all {
 		if twice[i] != 0 {
-			return fmt.Errorf("shard: two shards have bucket %d", 8*i+bits.TrailingZeros8(twice[i]))
+			return fmt.Errorf("shard: two shards have bucket %d", 64*i+bits.TrailingZeros64(twice[i]))
 		}
 		for gap := ^all[i]; gap != 0; gap &= gap - 1 {
-			b := 8*i + bits.TrailingZeros8(gap)
+			b := 64*i + bits.TrailingZeros64(gap)
 			if answers[m.Entries[b].Shard].err == nil {
 				return fmt.Errorf("shard: no shard has bucket %d", b)
 			}
