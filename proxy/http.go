@@ -34,6 +34,7 @@ type httpBackend struct {
 	regate  func()        // puts the gate's bounds in force
 	sheds   *gateStats    // nil as gate is
 	sticky  *routing.Sticky
+	known   []upstream.Found // by discovery, when the backend was made
 
 	change sync.Mutex // of pool, once the generation is served
 	closed bool       // nothing may be opened any more
@@ -62,7 +63,10 @@ func newHTTP(s Setup) (Backend, error) {
 	unread := s.Decode(&spec) // what could be read is looked at all the same
 	b := &httpBackend{spec: spec, name: s.Name, setup: s, http2: spec.Transport.Protocol != "http1", lasting: s.lasting}
 	faults := append(b.checkFallback(), b.parts(time.Now())...)
-	places := b.places()
+	if spec.Discovery.Enabled() {
+		b.known = s.lasting.lastFound()
+	}
+	places := b.places(b.known)
 	if len(places) == 0 && !spec.Discovery.Enabled() {
 		faults = append(faults, &SpecError{"targets", errors.New("at least one target is needed, or discovery")})
 	}
@@ -95,20 +99,12 @@ func (b *httpBackend) checkFallback() (faults []error) {
 	return faults
 }
 
-// places are the targets that the file names, or that were discovered last.
-func (b *httpBackend) places() (places []place) {
+// places are the targets that the file names and those that were found; of one
+// that both name, the file has the word.
+func (b *httpBackend) places(found []upstream.Found) (places []place) {
 	for _, t := range b.spec.Targets {
 		places = append(places, place{Target: t})
 	}
-	if b.spec.Discovery.Enabled() {
-		places = b.withFound(places, b.lasting.lastFound())
-	}
-	return places
-}
-
-// withFound appends what was discovered; of a target that the file names as
-// well, the file has the word.
-func (b *httpBackend) withFound(places []place, found []upstream.Found) []place {
 	for _, f := range found {
 		if !slices.ContainsFunc(b.spec.Targets, func(t Target) bool { return t.URL == f.URL }) {
 			places = append(places, place{Target{f.URL, f.Weight, f.Priority}, f.Host})

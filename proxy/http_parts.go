@@ -164,7 +164,7 @@ func (b *httpBackend) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if b.spec.Discovery.Enabled() {
-		d, err := upstream.NewDiscovery(b.spec.Discovery, b.setup.Log, b.discovered)
+		d, err := upstream.NewDiscovery(b.spec.Discovery, b.setup.Log, b.known, b.discovered)
 		if err != nil {
 			return err // it was found valid
 		}
@@ -209,12 +209,7 @@ func (b *httpBackend) discovered(found []upstream.Found) {
 		return // another generation looks by now
 	}
 	old := b.pool.Load()
-	var places []place
-	for _, t := range b.spec.Targets {
-		places = append(places, place{Target: t})
-	}
-	places = b.withFound(places, found)
-	next, err := b.newPool(places, old)
+	next, err := b.newPool(b.places(found), old)
 	if err != nil {
 		b.setup.Log.Error("discovered targets cannot be used; those before them stay", "error", err)
 		return

@@ -122,8 +122,8 @@ func (c *usersCall) end() {
 	}
 }
 
-// Lookup and Context are what the service asks of a request.
-func (c *usersCall) Lookup(name string) (string, bool) { return c.x.Request.Lookup(name) }
+// Nth and Context are what the service asks of a request.
+func (c *usersCall) Nth(name string, n int) (string, bool) { return c.x.Request.Nth(name, n) }
 
 func (c *usersCall) Context() context.Context { return c.x.Context() }
 

@@ -17,8 +17,8 @@ func (s shelf) AtHand(string, Token) *User { return s.user }
 // bare is a request without a header.
 type bare struct{}
 
-func (bare) Lookup(string) (string, bool) { return "", false }
-func (bare) Context() context.Context     { panic("a cached read needs no context") }
+func (bare) Nth(string, int) (string, bool) { return "", false }
+func (bare) Context() context.Context       { panic("a cached read needs no context") }
 
 // TestCachedReadCosts holds a read of what is at hand to the ETag's allocation.
 func TestCachedReadCosts(t *testing.T) {

@@ -22,10 +22,16 @@ type carried struct {
 	stop     context.CancelFunc
 }
 
-// Lookup returns a header field's value.
-func (c *carried) Lookup(name string) (string, bool) {
-	v := c.ctx.Request.Header.Peek(name)
-	return string(v), v != nil
+// Nth implements Incoming.
+func (c *carried) Nth(name string, n int) (string, bool) {
+	if n == 0 {
+		v := c.ctx.Request.Header.Peek(name)
+		return string(v), v != nil
+	}
+	if lines := c.ctx.Request.Header.PeekAll(name); n < len(lines) {
+		return string(lines[n]), true
+	}
+	return "", false
 }
 
 // Context ends with the time that a request has.

@@ -22,9 +22,9 @@ const (
 
 // An Incoming is what carried a request.
 type Incoming interface {
-	// Lookup returns the value of the first header field of that name, in any
-	// case; it is good until the request is over.
-	Lookup(name string) (string, bool)
+	// Nth returns the value of the header field of that name, in any case, which
+	// n others precede; it is good until the request is over.
+	Nth(name string, n int) (string, bool)
 	// Context is done when nobody waits for the answer any more.
 	Context() context.Context
 }
@@ -39,6 +39,24 @@ type Request struct {
 	ID     string // for error documents; empty: X-Request-Id, if any
 	Secure bool   // whether the client came with TLS, for cookies
 	Body   io.Reader
+}
+
+// Lookup returns the value of a header field, of several lines joined (RFC 9110,
+// section 5.3).
+func (r *Request) Lookup(name string) (string, bool) {
+	value, ok := r.Nth(name, 0)
+	between := ", "
+	if name == "Cookie" {
+		between = "; "
+	}
+	for n := 1; ok; n++ {
+		line, more := r.Nth(name, n)
+		if !more {
+			break
+		}
+		value += between + line
+	}
+	return value, ok
 }
 
 // A Field is one header field of a response.

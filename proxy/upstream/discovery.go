@@ -87,17 +87,17 @@ type Discovery struct {
 	found   func([]Found)
 
 	records map[question]answer // the last good ones
-	targets []Found             // told last
+	targets []Found             // told last, or known before
 
 	mu    sync.Mutex
 	state DiscoveryState
 }
 
 // NewDiscovery returns a discovery that calls found, from the goroutine of Run,
-// with all targets in a fixed order whenever they have changed. They are never
-// none: a look that fails or finds nothing leaves the last ones in force, which
-// the log says once when it begins and once when it is over.
-func NewDiscovery(cfg DiscoveryConfig, log *slog.Logger, found func([]Found)) (*Discovery, error) {
+// with all targets in a fixed order whenever they have changed from those known.
+// They are never none: a look that fails or finds nothing leaves the last ones in
+// force, which the log says once when it begins and once when it is over.
+func NewDiscovery(cfg DiscoveryConfig, log *slog.Logger, known []Found, found func([]Found)) (*Discovery, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
@@ -107,7 +107,7 @@ func NewDiscovery(cfg DiscoveryConfig, log *slog.Logger, found func([]Found)) (*
 	if cfg.Refresh == 0 {
 		cfg.Refresh = defaultRefresh
 	}
-	d := &Discovery{cfg: cfg, log: log, found: found, system: system{resolv: "/etc/resolv.conf", hosts: "/etc/hosts"}}
+	d := &Discovery{cfg: cfg, log: log, targets: known, found: found, system: system{resolv: "/etc/resolv.conf", hosts: "/etc/hosts"}}
 	if cfg.DNS != "" {
 		d.service, _ = parseService(cfg.DNS) // valid
 	}

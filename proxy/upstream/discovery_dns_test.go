@@ -235,7 +235,7 @@ func show(f Found) string {
 func seek(t *testing.T, cfg DiscoveryConfig, servers ...string) *seeker {
 	t.Helper()
 	s := &seeker{t: t, got: make(chan []string, 100), logs: &lines{}}
-	d, err := NewDiscovery(cfg, slog.New(slog.NewTextHandler(s.logs, nil)), func(list []Found) {
+	d, err := NewDiscovery(cfg, slog.New(slog.NewTextHandler(s.logs, nil)), nil, func(list []Found) {
 		var text []string
 		for _, f := range list {
 			text = append(text, show(f))
@@ -346,7 +346,7 @@ func TestDiscoveryRejected(t *testing.T) {
 		{DiscoveryConfig{DNS: "srv:a:1"}, "port"},
 		{DiscoveryConfig{DNS: "_a._tcp.b:1"}, "port"},
 	} {
-		if _, err := NewDiscovery(c.cfg, slog.Default(), nil); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := NewDiscovery(c.cfg, slog.Default(), nil, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.cfg, err, c.want)
 		}
 	}

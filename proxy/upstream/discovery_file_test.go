@@ -160,3 +160,19 @@ func TestDiscoveryFileLater(t *testing.T) {
 	replace(t, filepath.Join(dir, "targets.yaml"), strings.Repeat("#", maxFileSize+1))
 	s.failing("more than")
 }
+
+// TestDiscoveryKnown finds what was known already, of which nobody is told.
+func TestDiscoveryKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "targets.yaml")
+	write(t, path, "- http://a:1\n")
+	s := seek(t, DiscoveryConfig{File: path, Refresh: time.Hour})
+	s.targets = []Found{{URL: "http://a:1", Weight: 1}}
+	s.run()
+	eventually(t, "has looked", func() bool { return !s.State().Looked.IsZero() })
+	s.quiet()
+	if s.logs.count("discovery") > 0 {
+		t.Error("the log says what was known")
+	}
+	replace(t, path, "- http://b:1\n")
+	s.want("http://b:1 1 0")
+}

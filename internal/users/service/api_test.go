@@ -35,12 +35,13 @@ func TestLife(t *testing.T) {
 		}
 	}
 	a.want(200, "GET", path, "", "If-None-Match", `"11"`)
+	a.want(304, "GET", path, "", "If-None-Match", `"11"`, "If-None-Match", `"1"`)
 
 	a.want(412, "PUT", path, `{"name":"A","email":"a@example.com"}`, "If-Match", `"2"`)
 	a.want(412, "PUT", path, `{"name":"A","email":"a@example.com"}`, "If-Match", `W/"1"`)
 	a.want(412, "PUT", path, `{"name":"A","email":"a@example.com"}`, "If-Match", `"x"`)
 	a.want(412, "PUT", path, `{"name":"A","email":"a@example.com","version":3}`)
-	r = a.want(200, "PUT", path, `{"name":"A","email":"a@example.com"}`, "If-Match", `"9", "1"`)
+	r = a.want(200, "PUT", path, `{"name":"A","email":"a@example.com"}`, "If-Match", `"9", "8"`, "If-Match", `"1"`)
 	if u = a.user(r); u.Version != 2 || u.Region != "" || string(u.Attributes) != "{}" || r.header.Get("ETag") != `"2"` {
 		t.Errorf("replaced by %+v", u)
 	}

@@ -107,7 +107,7 @@ type reply struct {
 	text   string
 }
 
-// do sends a request; fields are names and values in turn.
+// do sends a request; fields are names and values in turn, each a line of its own.
 func (a *api) do(method, path, body string, fields ...string) reply {
 	a.Helper()
 	req, err := http.NewRequest(method, a.url+path, strings.NewReader(body))
@@ -117,13 +117,15 @@ func (a *api) do(method, path, body string, fields ...string) reply {
 	if body == "" {
 		req.Body = nil
 	}
-	if body != "" && method != "PATCH" {
-		req.Header.Set("Content-Type", "application/json")
-	} else if body != "" {
-		req.Header.Set("Content-Type", "application/merge-patch+json")
-	}
 	for i := 0; i+1 < len(fields); i += 2 {
-		req.Header.Set(fields[i], fields[i+1])
+		req.Header.Add(fields[i], fields[i+1])
+	}
+	switch {
+	case body == "" || req.Header["Content-Type"] != nil:
+	case method == "PATCH":
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	default:
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {

@@ -82,7 +82,7 @@ func TestSessions(t *testing.T) {
 		if one == two || len(one) < 32 {
 			t.Fatalf("secrets %s, %s", one, two)
 		}
-		r := a.want(200, "GET", "/api/sessions", "", "Cookie", "x=y; sluice_session="+one)
+		r := a.want(200, "GET", "/api/sessions", "", "Cookie", "x=y", "Cookie", "sluice_session="+one)
 		if !strings.Contains(r.text, `"email":"ada@example.com"`) || secretIn(t, r) != one {
 			t.Errorf("session %s", r.text)
 		}
