@@ -146,12 +146,19 @@ func (p *Purges) carrying(ctx context.Context) {
 	}
 }
 
-// carryRest tries to take along what is left when ctx is done and nobody else will.
+// lastWords is how long who ends tries to tell the others what it has purged.
+const lastWords = time.Second
+
+// carryRest takes along what is left when ctx is done and nobody else will.
 func (p *Purges) carryRest(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*p.cfg.Timeout)
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
 	for p.out.waiting() > 0 && !p.succeeded() {
-		if err := p.carry(bounded); err != nil {
+		err := p.carry(bounded)
+		if err == nil {
+			continue
+		}
+		if sleep(bounded, p.cfg.Timeout/2); bounded.Err() != nil {
 			p.cfg.Log.Warn("other gateways have not been told of what was purged last", "purges", p.out.waiting(), "error", err)
 			return
 		}

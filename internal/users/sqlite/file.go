@@ -44,14 +44,14 @@ func openFile(ctx context.Context, path, name string, set *metrics.Set) (*file, 
 }
 
 func (f *file) connect(ctx context.Context, path string) (err error) {
-	if f.write, err = sql.Open("sqlite", dsn(path, "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)")); err != nil {
+	if f.write, err = sql.Open("sqlite", dsn(path, "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)")); err != nil {
 		return err
 	}
 	f.write.SetMaxOpenConns(1)
 	if err := f.migrate(ctx); err != nil {
 		return err
 	}
-	if f.read, err = sql.Open("sqlite", dsn(path, "query_only(1)", "busy_timeout(5000)")); err != nil {
+	if f.read, err = sql.Open("sqlite", dsn(path, "query_only(1)", "busy_timeout(10000)")); err != nil {
 		return err
 	}
 	f.read.SetMaxOpenConns(readers)
