@@ -106,6 +106,7 @@ func slowBody(c net.Conn) {
 // probing checks a target once or more by cfg.
 func probing(t testing.TB, cfg Active, tlsConfig *tls.Config, url string) probe {
 	t.Helper()
+	cfg.Timeout = time.Minute // ask has one
 	p, err := cfg.compile()
 	if err != nil {
 		t.Fatal(err)
