@@ -33,10 +33,15 @@ func (p *postgres) sql(text string) string { return strings.ReplaceAll(text, "$S
 // announced by NOTIFY.
 func (p *postgres) tune(cfg *river.Config) { cfg.FetchCooldown = 10 * time.Millisecond }
 
-const migrationLock = 4712 // 4711 is internal/shard's
+const (
+	migrationLock = 4712 // 4711 is internal/shard's
+	reachTime     = 5 * time.Second
+)
 
 func (p *postgres) migrate(ctx context.Context, up func(context.Context) error) error {
-	conn, err := p.pool.Acquire(ctx)
+	reach, cancel := context.WithTimeout(ctx, reachTime) // a server that is away keeps nobody waiting
+	defer cancel()
+	conn, err := p.pool.Acquire(reach)
 	if err != nil {
 		return err
 	}

@@ -49,8 +49,9 @@ func (j *Jobs) mailer() (*jobs.Mailer, error) {
 	return jobs.NewMailer(jobs.MailConfig{Address: j.SMTP, From: j.From})
 }
 
-// openTables bounds the making of one shard's tables for jobs.
-const openTables = 5 * time.Second
+// openTables bounds the making of one shard's tables for jobs, once it has been
+// reached: until they are there, writes that bring a job fail.
+const openTables = 30 * time.Second
 
 // An adder takes jobs without a write.
 type adder interface {
