@@ -155,8 +155,9 @@ func (g *Generation) begin(now time.Time) {
 	}
 }
 
-// retire forgets the series of the targets of g that next no longer has.
-func (g *Generation) retire(next *Generation) {
+// retire forgets the series of the backends and targets of g that next no longer
+// has.
+func (g *Generation) retire(next *Generation, s *stats) {
 	for name, b := range g.backends {
 		h, ok := b.Backend.(*httpBackend)
 		if !ok {
@@ -167,6 +168,9 @@ func (g *Generation) retire(next *Generation) {
 			if other, ok := n.Backend.(*httpBackend); ok {
 				kept = other.pool.Load()
 			}
+		}
+		if kept == nil {
+			s.retireBackend(h)
 		}
 		for _, t := range h.pool.Load().targets {
 			if !kept.knows(t.spec.URL) {

@@ -115,7 +115,7 @@ func (p *Proxy) Swap(g *Generation) {
 	if old != nil {
 		old.Close()
 		p.stats.retire(old, g)
-		old.retire(g)
+		old.retire(g, p.stats)
 	}
 	g.begin(time.Now())
 	p.lastings.retain(g)
