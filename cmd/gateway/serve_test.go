@@ -267,6 +267,34 @@ func TestReaderOfTheLogLeaves(t *testing.T) {
 	}
 }
 
+// What becomes of every request while a backend is down or full is told by the
+// access log alone: the other log is written to while the exchange waits.
+func TestOutageIsNoFlood(t *testing.T) {
+	s := newSlow(t)
+	r := run(t, `listeners: [{address: "127.0.0.1:0"}]
+admin: {address: ""}
+shutdown: {grace: 0s}
+backends:
+  down: {targets: ["http://127.0.0.1:1"], breaker: {max_failures: 1}}
+  full: {targets: ["`+s.URL+`"], concurrency: {max: 1}}
+routes: [{match: /down, backend: down}, {match: /full, backend: full}]
+`)
+	url := "http://" + r.address("127.0.0.1:0")
+	wantStatus(t, url+"/down", "", 502)
+	for range 3 {
+		wantStatus(t, url+"/down", "", 503)
+	}
+	first := s.ask(url + "/full")
+	wantStatus(t, url+"/full", "", 503)
+	s.answer <- struct{}{}
+	<-first
+	r.signals <- syscall.SIGTERM
+	r.exit(exitOK)
+	if log := r.log.String(); strings.Contains(log, "exchange failed") {
+		t.Errorf("a line a request in\n%s", log)
+	}
+}
+
 // buildProgram builds the real program into dir.
 func buildProgram(t *testing.T, dir string) string {
 	t.Helper()
