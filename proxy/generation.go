@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sluice-edge/sluice/edgecache"
 	"github.com/sluice-edge/sluice/health"
@@ -155,8 +156,9 @@ func (g *Generation) begin(now time.Time) {
 	}
 }
 
-// retire forgets the series of the targets of g that next no longer has.
-func (g *Generation) retire(next *Generation) {
+// retire forgets the series of the backends and targets of g that next no longer
+// has.
+func (g *Generation) retire(next *Generation, s *stats) {
 	for name, b := range g.backends {
 		h, ok := b.Backend.(*httpBackend)
 		if !ok {
@@ -167,6 +169,9 @@ func (g *Generation) retire(next *Generation) {
 			if other, ok := n.Backend.(*httpBackend); ok {
 				kept = other.pool.Load()
 			}
+		}
+		if kept == nil {
+			s.retireBackend(h)
 		}
 		for _, t := range h.pool.Load().targets {
 			if !kept.knows(t.spec.URL) {
@@ -229,6 +234,9 @@ func (b *builder) backends(specs map[string]BackendSpec) {
 		if name == "" {
 			b.fault(path, errors.New("a backend needs a name"))
 			continue
+		}
+		if err := checkLabel(name); err != nil {
+			b.fault(path, err)
 		}
 		if spec.Kind == "" {
 			spec.Kind = "http"
@@ -326,6 +334,9 @@ func (b *builder) routes(routes []Route) {
 			b.fault(path+".name", fmt.Errorf("routes[%d] has the name %q already", other, r.Name))
 		}
 		seen[r.Name] = i
+		if err := checkLabel(r.Name); err != nil {
+			b.fault(path+".name", err)
+		}
 		rules[i] = routing.Rule{Name: r.Name, Match: r.Match, Priority: r.Priority}
 		b.g.routes = append(b.g.routes, b.route(path, r))
 	}
@@ -395,11 +406,12 @@ func (b *builder) route(path string, spec *Route) *route {
 
 func (b *builder) split(path string, r *route, shares []Share) {
 	for i, s := range shares {
+		backend := b.named(fmt.Sprintf("%s[%d].backend", path, i), s.Backend)
 		if s.Weight <= 0 {
 			continue // listed, and for now without a share
 		}
 		r.total += s.Weight
-		r.split = append(r.split, weighted{b.named(fmt.Sprintf("%s[%d].backend", path, i), s.Backend), r.total})
+		r.split = append(r.split, weighted{backend, r.total})
 	}
 	if r.total == 0 {
 		b.fault(path, errors.New("no backend has a weight above 0"))
@@ -423,6 +435,15 @@ func (b *builder) suggest(name string) string {
 		}
 	}
 	return ""
+}
+
+// checkLabel refuses what could not stand in the labels of metrics, where only
+// quotes, backslashes and line ends may be escaped.
+func checkLabel(name string) error {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(c rune) bool { return !strconv.IsPrint(c) }) {
+		return fmt.Errorf("the name %q holds a character that cannot be printed", name)
+	}
+	return nil
 }
 
 func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/sluice-edge/sluice/limiter"
 	"github.com/sluice-edge/sluice/proxy/upstream"
 	"github.com/sluice-edge/sluice/routing"
 )
@@ -115,7 +116,7 @@ func (p *Proxy) Swap(g *Generation) {
 	if old != nil {
 		old.Close()
 		p.stats.retire(old, g)
-		old.retire(g)
+		old.retire(g, p.stats)
 	}
 	g.begin(time.Now())
 	p.lastings.retain(g)
@@ -302,13 +303,20 @@ func (p *Proxy) answer(x *Exchange, err error) {
 	}
 	problem := x.problemOf(err)
 	x.err, x.problem = err, problem.Type
-	if problem.Status >= 500 && problem.Err != nil && !errors.As(err, new(*upstream.Error)) {
+	if problem.Status >= 500 && problem.Err != nil && !ordinary(problem.Err) {
 		p.log.Error("exchange failed", "request_id", string(x.id), "route", x.routeName(), "backend", x.backend, "error", problem.Err)
 	}
 	x.discardResponse()
 	problem.write(x)
 	x.left = x.Response.Status == statusClientGone // which a target may send as well
 	p.respond(x)
+}
+
+// ordinary reports whether err is what becomes of any number of requests while
+// something behind fails or is full. Metrics and the access log tell of these: a
+// line for each in the other log would have exchanges wait for who reads it.
+func ordinary(err error) bool {
+	return errors.As(err, new(*upstream.Error)) || errors.Is(err, errNoTarget) || errors.Is(err, limiter.ErrSaturated)
 }
 
 // recover answers 500 for a panic anywhere in the walk.

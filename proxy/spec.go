@@ -34,7 +34,7 @@ type Route struct {
 // A Share is one backend of a split.
 type Share struct {
 	Backend string `yaml:"backend" json:"backend" required:"true"`
-	Weight  int    `yaml:"weight" json:"weight" doc:"share of the sum of all weights" min:"0"`
+	Weight  int    `yaml:"weight" json:"weight" doc:"share of the sum of all weights" min:"0" max:"1000000"`
 }
 
 // Mirror sends copies of requests elsewhere.

@@ -41,7 +41,11 @@ type stats struct {
 
 // retried counts a retry.
 func (s *stats) retried(backend, reason string) {
-	s.set.GetOrCreateCounter(fmt.Sprintf("sluice_retries_total{backend=%q,reason=%q}", backend, reason)).Inc()
+	s.set.GetOrCreateCounter(retriesName(backend, reason)).Inc()
+}
+
+func retriesName(backend, reason string) string {
+	return fmt.Sprintf("sluice_retries_total{backend=%q,reason=%q}", backend, reason)
 }
 
 // hedged counts a request that was sent to a further target while the first was
@@ -51,7 +55,11 @@ func (s *stats) hedged(backend string, won bool) {
 	if won {
 		outcome = "won"
 	}
-	s.set.GetOrCreateCounter(fmt.Sprintf("sluice_hedges_total{backend=%q,outcome=%q}", backend, outcome)).Inc()
+	s.set.GetOrCreateCounter(hedgesName(backend, outcome)).Inc()
+}
+
+func hedgesName(backend, outcome string) string {
+	return fmt.Sprintf("sluice_hedges_total{backend=%q,outcome=%q}", backend, outcome)
 }
 
 // ejections counts how often a target was taken out by what requests came to.
@@ -211,8 +219,12 @@ var outcomes = [...]string{"1xx", "2xx", "3xx", "4xx", "5xx", "connect", "timeou
 func (s *stats) attempts(backend, target string) *attemptStats {
 	return &attemptStats{
 		set: s.set, backend: backend, target: target,
-		duration: s.set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf(`sluice_attempt_duration_seconds{backend=%q}`, backend), latencyBuckets),
+		duration: s.set.GetOrCreatePrometheusHistogramExt(attemptName(backend), latencyBuckets),
 	}
+}
+
+func attemptName(backend string) string {
+	return fmt.Sprintf("sluice_attempt_duration_seconds{backend=%q}", backend)
 }
 
 // retire forgets the series of a target that is gone, since discovery may bring

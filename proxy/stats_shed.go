@@ -33,12 +33,16 @@ type gateStats struct {
 func (s *stats) gate(backend string, adaptive bool) *gateStats {
 	g := &gateStats{
 		adaptive: adaptive,
-		waited:   s.set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf("sluice_queue_seconds{backend=%q}", backend), latencyBuckets),
+		waited:   s.set.GetOrCreatePrometheusHistogramExt(queueName(backend), latencyBuckets),
 	}
 	for i, reason := range sheds {
 		g.shed[i] = s.set.GetOrCreateCounter(shedName(backend, reason))
 	}
 	return g
+}
+
+func queueName(backend string) string {
+	return fmt.Sprintf("sluice_queue_seconds{backend=%q}", backend)
 }
 
 func shedName(backend, reason string) string {

@@ -56,6 +56,8 @@ func TestUsage(t *testing.T) {
 		{"explain /", "explain needs -config FILE"},
 		{"explain -config gw.yaml -ip 300.1.1.1 /", `explain: "300.1.1.1" is no IP address`},
 		{"explain -config gw.yaml -H nonsense /", `explain: invalid value "nonsense" for flag -H: a header is written as 'Name: value'`},
+		{"explain -config gw.yaml http://example.com:99999/", `explain: "example.com:99999" is no host, with a port or without, that a request may name`},
+		{"explain -config gw.yaml http://u@example.com?a", `explain: "u@example.com" is no host, with a port or without, that a request may name`},
 		{"explain -config gw.yaml example.com", `explain: "example.com" is neither http://host/path nor /path`},
 		{"test -config gw.yaml", "test needs a file of cases"},
 		{"cert", "cert needs -dev DIR"},

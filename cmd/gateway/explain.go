@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sluice-edge/sluice/internal/config"
+	"github.com/sluice-edge/sluice/internal/listen"
 	"github.com/sluice-edge/sluice/proxy"
 )
 
@@ -85,6 +86,9 @@ func checkURL(text string) error {
 	case strings.HasPrefix(text, "/"), text == "*":
 		return nil
 	case found && (scheme == "http" || scheme == "https") && rest != "" && rest[0] != '/':
+		if host := rest[:strings.IndexAny(rest+"/", "/?#")]; !listen.IsAuthority(host) {
+			return fmt.Errorf("%q is no host, with a port or without, that a request may name", host)
+		}
 		return nil
 	}
 	return fmt.Errorf("%q is neither http://host/path nor /path", text)

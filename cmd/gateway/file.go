@@ -35,7 +35,7 @@ type Listener struct {
 
 // Server is what every client connection is held to.
 type Server struct {
-	MaxHeaderBytes      int           `yaml:"max_header_bytes" unit:"size" min:"1KiB" max:"1MiB" default:"32KiB" doc:"of a request's head; 431 beyond"`
+	MaxHeaderBytes      int           `yaml:"max_header_bytes" unit:"size" min:"1KiB" max:"1MiB" default:"32KiB" doc:"of a request's head; 431 beyond, and for a field above 16KiB or more than 100 fields in any case"`
 	MaxBodyBytes        int64         `yaml:"max_body_bytes" unit:"size" min:"0" default:"64MiB" doc:"of a request's body, where its route says nothing; 413 beyond; 0: unbounded"`
 	HeaderTimeout       time.Duration `yaml:"header_timeout" min:"100ms" default:"10s" doc:"from a request's first byte, or a new connection's begin, to the end of its head"`
 	IdleTimeout         time.Duration `yaml:"idle_timeout" min:"100ms" default:"75s" doc:"of a connection between two requests"`

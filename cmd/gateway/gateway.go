@@ -41,6 +41,7 @@ type gateway struct {
 	number    uint64     // of the last generation that was tried
 	seen      [sha256.Size]byte
 	listeners map[string]*listener
+	removed   []*listener // by the last reload
 	admin     *adminListener
 
 	life    context.Context // of everything that runs

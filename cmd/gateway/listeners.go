@@ -41,6 +41,7 @@ type change struct {
 // open.
 func (g *gateway) bind(next *setup) (*change, error) {
 	c := &change{next: next}
+	g.letGo()
 	var faults []error
 	for i, l := range next.file.Listeners {
 		if g.listeners[l.Address] != nil {
@@ -65,6 +66,18 @@ func (g *gateway) bind(next *setup) (*change, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// letGo waits, for moments, until the listeners that were removed have let go of
+// their addresses: one of them may be back.
+func (g *gateway) letGo() {
+	for _, l := range g.removed {
+		select {
+		case <-l.server.Left():
+		case <-l.done:
+		}
+	}
+	g.removed = nil
 }
 
 // abandon closes what bind opened.
@@ -101,6 +114,7 @@ func (g *gateway) commit(c *change) {
 		i := slices.IndexFunc(c.next.file.Listeners, func(l Listener) bool { return l.Address == address })
 		if i < 0 {
 			delete(g.listeners, address)
+			g.removed = append(g.removed, l)
 			g.leaving.Go(func() { g.drop(l, c.next) })
 			continue
 		}

@@ -111,6 +111,29 @@ func TestReloadListeners(t *testing.T) {
 	}
 }
 
+// A listener may be back at once: its address is still draining then.
+func TestReloadListenerBack(t *testing.T) {
+	spare, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	address := spare.Addr().String()
+	must(t, spare.Close())
+	const admin = `admin: {address: "127.0.0.1:0"}`
+	without := says("without", admin, `listeners: [{address: "127.0.0.1:0"}]`)
+	with := says("with", admin, fmt.Sprintf(`listeners: [{address: "127.0.0.1:0"}, {address: %q}]`, address))
+	r := run(t, with)
+	url := "http://" + r.address("admin") + "/api/reload"
+	for i, text := range []string{without, with, without, with} {
+		r.write(text)
+		resp, err := http.Post(url, "", nil)
+		must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Fatalf("reload %d: %s; log:\n%s", i, resp.Status, r.log)
+		}
+	}
+	wantBody(t, "http://"+address, 200, "with")
+}
+
 func TestReloadAdmin(t *testing.T) {
 	token := put(t, t.TempDir(), "token", "0123456789abcdef\n")
 	r := run(t, says("one"))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -72,6 +73,7 @@ func (p *program) serveDefault() error {
 
 // serve runs g until a signal or a failure ends it. w may be nil.
 func (p *program) serve(g *gateway, w *watcher) error {
+	signal.Ignore(syscall.SIGPIPE) // who reads the logs may end; who serves does not
 	ctx, stop := context.WithCancel(context.Background())
 	if w != nil {
 		g.renewal.follow, w.followed = w.also, g.renew

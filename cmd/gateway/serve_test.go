@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A slow is an upstream that answers when it is told to.
@@ -200,10 +201,7 @@ func TestBinary(t *testing.T) {
 		t.Skip("builds the program")
 	}
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "gateway")
-	if out, err := exec.Command("go", "build", "-pgo=off", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin := buildProgram(t, dir)
 	cmd := exec.Command(bin, "run", "-config", put(t, dir, "gw.yaml", says("hello")))
 	stderr, err := cmd.StderrPipe()
 	must(t, err)
@@ -225,4 +223,84 @@ func TestBinary(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v; log:\n%s", err, log)
 	}
+}
+
+// Who reads the access log may end without ending the gateway.
+func TestReaderOfTheLogLeaves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	dir := t.TempDir()
+	bin := buildProgram(t, dir)
+	cmd := exec.Command(bin, "run", "-config", put(t, dir, "gw.yaml", says("hello")))
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	stderr, err := cmd.StderrPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer cmd.Process.Kill()
+	log := newJournal()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		io.Copy(log, bufio.NewReader(stderr))
+	}()
+	address := log.await(t, "listening", nil)["address"].(string)
+	admin := log.await(t, "admin listening", nil)["address"].(string)
+	log.await(t, "serving", nil)
+	must(t, stdout.Close())
+	for end := time.Now().Add(waitLimit); ; {
+		wantBody(t, "http://"+address, 200, "hello")
+		_, metrics := fetch(t, "http://"+admin+"/metrics")
+		if !strings.Contains(metrics, "\nsluice_access_log_dropped_total 0\n") {
+			break // it has tried to write
+		}
+		if time.Now().After(end) {
+			t.Fatal("no line was counted as dropped")
+		}
+	}
+	wantBody(t, "http://"+address, 200, "hello")
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	<-read
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v; log:\n%s", err, log)
+	}
+}
+
+// What becomes of every request while a backend is down or full is told by the
+// access log alone: the other log is written to while the exchange waits.
+func TestOutageIsNoFlood(t *testing.T) {
+	s := newSlow(t)
+	r := run(t, `listeners: [{address: "127.0.0.1:0"}]
+admin: {address: ""}
+shutdown: {grace: 0s}
+backends:
+  down: {targets: ["http://127.0.0.1:1"], breaker: {max_failures: 1}}
+  full: {targets: ["`+s.URL+`"], concurrency: {max: 1}}
+routes: [{match: /down, backend: down}, {match: /full, backend: full}]
+`)
+	url := "http://" + r.address("127.0.0.1:0")
+	wantStatus(t, url+"/down", "", 502)
+	for range 3 {
+		wantStatus(t, url+"/down", "", 503)
+	}
+	first := s.ask(url + "/full")
+	wantStatus(t, url+"/full", "", 503)
+	s.answer <- struct{}{}
+	<-first
+	r.signals <- syscall.SIGTERM
+	r.exit(exitOK)
+	if log := r.log.String(); strings.Contains(log, "exchange failed") {
+		t.Errorf("a line a request in\n%s", log)
+	}
+}
+
+// buildProgram builds the real program into dir.
+func buildProgram(t *testing.T, dir string) string {
+	t.Helper()
+	bin := filepath.Join(dir, "gateway")
+	if out, err := exec.Command("go", "build", "-pgo=off", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
 }

@@ -8,9 +8,11 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -46,6 +48,7 @@ func (p *program) worker(ctx context.Context, args []string) error {
 			return err
 		}
 		defer stop()
+		signal.Ignore(syscall.SIGPIPE) // who reads the logs may end; who works does not
 		p.logger().Info("working", "queues", *queues, "concurrency", *concurrency)
 		return w.Run(ctx)
 	})

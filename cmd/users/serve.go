@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -44,6 +46,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot listen on %s: %w", f.Users.Listen, err), s.Release())
 	}
+	signal.Ignore(syscall.SIGPIPE) // who reads the logs may end; who serves does not
 	log.Info("serving", "address", ln.Addr().String(), "mode", f.Users.Mode, "strategy", f.Users.Strategy)
 	err = serveUntil(ctx, ln, s, set)
 	log.Info("stopped")

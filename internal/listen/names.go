@@ -77,6 +77,13 @@ func connection(value []byte) *Violation {
 	return nil
 }
 
+// IsAuthority reports whether s is a host, with a port or without, that a request
+// may name: every other is answered with 400.
+func IsAuthority(s string) bool {
+	_, _, ok := splitAuthority([]byte(s))
+	return ok
+}
+
 // splitAuthority cuts host[:port] (RFC 3986, section 3.2, without userinfo
 // and percent-encoding). The port is -1 where none is given.
 func splitAuthority(b []byte) (host []byte, port int, ok bool) {

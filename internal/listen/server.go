@@ -88,6 +88,7 @@ type Server struct {
 	drainedAt atomic.Int64  // when draining began, on the server's clock
 	drained   chan struct{} // closed when draining begins
 	done      chan struct{} // closed when Run returns
+	left      chan struct{} // closed when Run has closed ln
 }
 
 // New checks cfg; it binds nothing and starts nothing.
@@ -115,7 +116,7 @@ func New(cfg Config, h Handlers, log *slog.Logger) (*Server, error) {
 		address: cfg.Address, handlers: h, log: log, start: time.Now(),
 		buffer:   or(cfg.WriteBufferBytes, 32<<10),
 		refusing: make(chan struct{}, maxRefusing),
-		drained:  make(chan struct{}), done: make(chan struct{}),
+		drained:  make(chan struct{}), done: make(chan struct{}), left: make(chan struct{}),
 	}
 	s.share.divide()
 	s.SetLimits(cfg)
@@ -215,6 +216,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	err := s.accept()
 	_ = s.ln.Close() // it may be closed already
+	close(s.left)
 	s.conns.open.Wait()
 	s.served.Wait()
 	s.workers.close()
@@ -229,6 +231,10 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// Left is closed once Run no longer holds the address, so that another can have
+// it; connections may still be served.
+func (s *Server) Left() <-chan struct{} { return s.left }
 
 // kill closes everything.
 func (s *Server) kill() {
