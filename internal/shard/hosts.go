@@ -135,6 +135,10 @@ func (s *shardHosts) notReady(err error) error {
 	return &Unavailable{Shard: s.name, What: fmt.Sprintf("shard %s does not have its tables yet", s.name), Err: err}
 }
 
+func (s *shardHosts) refusing(err error) error {
+	return &Unavailable{Shard: s.name, What: fmt.Sprintf("shard %s cannot take this at the moment", s.name), Err: err}
+}
+
 func (s *shardHosts) noPrimary() error {
 	return &Unavailable{Shard: s.name, What: fmt.Sprintf("the primary of shard %s cannot be reached", s.name)}
 }
