@@ -123,7 +123,17 @@ func (c *usersCall) end() {
 }
 
 // Lookup and Context are what the service asks of a request.
-func (c *usersCall) Lookup(name string) (string, bool) { return c.x.Request.Lookup(name) }
+func (c *usersCall) Lookup(name string) (string, bool) {
+	value, ok := c.x.Request.Lookup(name)
+	for n := 1; ok; n++ {
+		line, more := c.x.Request.Nth(name, n)
+		if !more {
+			break
+		}
+		value = users.Joined(name, value, line)
+	}
+	return value, ok
+}
 
 func (c *usersCall) Context() context.Context { return c.x.Context() }
 

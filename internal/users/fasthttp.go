@@ -24,8 +24,15 @@ type carried struct {
 
 // Lookup returns a header field's value.
 func (c *carried) Lookup(name string) (string, bool) {
-	v := c.ctx.Request.Header.Peek(name)
-	return string(v), v != nil
+	lines := c.ctx.Request.Header.PeekAll(name)
+	if len(lines) == 0 {
+		return "", false
+	}
+	value := string(lines[0])
+	for _, line := range lines[1:] {
+		value = Joined(name, value, string(line))
+	}
+	return value, true
 }
 
 // Context ends with the time that a request has.

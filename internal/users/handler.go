@@ -22,11 +22,20 @@ const (
 
 // An Incoming is what carried a request.
 type Incoming interface {
-	// Lookup returns the value of the first header field of that name, in any
-	// case; it is good until the request is over.
+	// Lookup returns the value of the header field of that name, in any case, and
+	// of several Joined; it is good until the request is over.
 	Lookup(name string) (string, bool)
 	// Context is done when nobody waits for the answer any more.
 	Context() context.Context
+}
+
+// Joined is the value of a field that came in several lines, in their order (RFC
+// 9110, section 5.3; of Cookie, RFC 9113, section 8.2.3).
+func Joined(name string, values ...string) string {
+	if strings.EqualFold(name, "Cookie") {
+		return strings.Join(values, "; ")
+	}
+	return strings.Join(values, ", ")
 }
 
 // A Request is one HTTP request, whatever carried it. The service keeps nothing

@@ -107,7 +107,7 @@ type reply struct {
 	text   string
 }
 
-// do sends a request; fields are names and values in turn.
+// do sends a request; fields are names and values in turn, a line for each.
 func (a *api) do(method, path, body string, fields ...string) reply {
 	a.Helper()
 	req, err := http.NewRequest(method, a.url+path, strings.NewReader(body))
@@ -122,8 +122,11 @@ func (a *api) do(method, path, body string, fields ...string) reply {
 	} else if body != "" {
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
+	for i := 0; i < len(fields); i += 2 {
+		req.Header.Del(fields[i])
+	}
 	for i := 0; i+1 < len(fields); i += 2 {
-		req.Header.Set(fields[i], fields[i+1])
+		req.Header.Add(fields[i], fields[i+1])
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
