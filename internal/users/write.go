@@ -205,6 +205,12 @@ func (h *Handler) remove(req *Request, resp *Response, id string) error {
 	if err != nil {
 		return err
 	}
+	// Who has gone is found nowhere but in what is cached, until that expires.
+	if h.sessions != nil {
+		if err := h.sessions.EndAll(req.Context(), id); err != nil {
+			h.log.Warn("the sessions of a user who was removed could not be ended", "user", id, "error", err)
+		}
+	}
 	resp.Status = http.StatusNoContent
 	return nil
 }

@@ -131,6 +131,21 @@ func TestLines(t *testing.T) {
 	a.want(400, "GET", path, "", "Sluice-Consistency", a.want(200, "PATCH", path, `{}`).header.Get("Sluice-Consistency"), "Sluice-Consistency", "forged")
 }
 
+// TestRemovedAndCached removes a user whom others may go on finding for as long as
+// he is cached: he is logged out all the same.
+func TestRemovedAndCached(t *testing.T) {
+	server := redistest.Start(t)
+	spec := embedded(t)
+	spec.Cache.Mode = "ttl"
+	a := serve(t, spec, redisOf(t, server.Address))
+	path := a.enroll()
+	secret := secretIn(t, a.want(201, "POST", "/api/sessions", login))
+	a.want(200, "GET", "/api/sessions", "", "Cookie", "sluice_session="+secret)
+	a.want(204, "DELETE", path, "")
+	a.want(200, "GET", path, "")
+	a.want(401, "GET", "/api/sessions", "", "Cookie", "sluice_session="+secret)
+}
+
 // TestSessionsShared logs in at one process and out at another.
 func TestSessionsShared(t *testing.T) {
 	server := redistest.Start(t)
