@@ -106,7 +106,7 @@ func (c *Cluster) ask(ctx context.Context, s *shardHosts, q question) (Source, e
 	h := s.primary.Load()
 	if h == nil {
 		if last == nil || errors.Is(last, errNotOwner) {
-			last = nil
+			last = s.turnedAway()
 		}
 		return Source{}, &Unavailable{Shard: s.name, What: "no server of shard " + s.name + " that is new enough can be reached", Err: last}
 	}
