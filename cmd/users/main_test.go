@@ -83,7 +83,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func TestUsage(t *testing.T) {
-	path := write(t, "users: {data_dir: "+t.TempDir()+"}\n")
+	path := write(t, "users: {data_dir: "+t.TempDir()+", jobs: {}}\n")
 	for _, c := range []struct {
 		args string
 		code int
@@ -97,6 +97,7 @@ func TestUsage(t *testing.T) {
 		{"seed -config FILE -n -1", exitUsage, "users: seed: -n is a number of users up to 1000000000; see users help\n"},
 		{"moves -config FILE -n -1", exitUsage, "users: moves: -n is at least 1, not -1; see users help\n"},
 		{"jobs list -config FILE -n 0", exitUsage, "users: jobs list: -n is at least 1, not 0; see users help\n"},
+		{"worker -config FILE -queues mial", exitUsage, "users: worker: there is no queue \"mial\", only [analytics cache images mail]; see users help\n"},
 		{"move -config FILE 1", exitUsage, "users: move needs BUCKETS and SHARD, such as 0-99 s2; see users help\n"},
 		{"move -config FILE 5-4096 s1", exitUsage, "users: \"5-4096\" is neither a bucket from 0 to 4095 nor a range of them; see users help\n"},
 		{"move -config FILE 5 s1", exitFailure, "users: the shards of the embedded mode are files of one process: their buckets do not move\n"},
