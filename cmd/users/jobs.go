@@ -40,6 +40,9 @@ func (p *program) worker(ctx context.Context, args []string) error {
 	}
 	return p.withJobs(ctx, *l.config, true, func(room *service.JobRoom) error {
 		w, err := room.Worker(ctx, list, *concurrency)
+		if unknown := new(jobs.UnknownError); errors.As(err, &unknown) {
+			return usageError("worker: " + err.Error())
+		}
 		if err != nil {
 			return err
 		}

@@ -310,3 +310,14 @@ func TestJobsUsage(t *testing.T) {
 		t.Errorf("a shard that there is not: exit code %d, %q", code, stderr)
 	}
 }
+
+// TestTurnedAway has a server that answers, and knows no such database: that is said.
+func TestTurnedAway(t *testing.T) {
+	database := pgtest.Start(t, pgtest.Options{}).Primary
+	path := write(t, fmt.Sprintf("users: {mode: postgres, shards: [{name: s1, primary: %q}]}\n", database.URL("nowhere")))
+	code, _, stderr := command(t, "shards", "-config", path)
+	if code != exitFailure || !strings.Contains(stderr, `users: no map of the shards can be read: the primary of shard s1 cannot be reached: `) ||
+		!strings.Contains(stderr, `database "nowhere" does not exist`) {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -83,7 +85,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func TestUsage(t *testing.T) {
-	path := write(t, "users: {data_dir: "+t.TempDir()+"}\n")
+	path := write(t, "users: {data_dir: "+t.TempDir()+", jobs: {}}\n")
 	for _, c := range []struct {
 		args string
 		code int
@@ -97,6 +99,7 @@ func TestUsage(t *testing.T) {
 		{"seed -config FILE -n -1", exitUsage, "users: seed: -n is a number of users up to 1000000000; see users help\n"},
 		{"moves -config FILE -n -1", exitUsage, "users: moves: -n is at least 1, not -1; see users help\n"},
 		{"jobs list -config FILE -n 0", exitUsage, "users: jobs list: -n is at least 1, not 0; see users help\n"},
+		{"worker -config FILE -queues mial", exitUsage, "users: worker: there is no queue \"mial\", only [analytics cache images mail]; see users help\n"},
 		{"move -config FILE 1", exitUsage, "users: move needs BUCKETS and SHARD, such as 0-99 s2; see users help\n"},
 		{"move -config FILE 5-4096 s1", exitUsage, "users: \"5-4096\" is neither a bucket from 0 to 4095 nor a range of them; see users help\n"},
 		{"move -config FILE 5 s1", exitFailure, "users: the shards of the embedded mode are files of one process: their buckets do not move\n"},
@@ -208,5 +211,34 @@ func TestSeedAndRun(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Fatalf("it does not end; log:\n%s", log)
+	}
+}
+
+// TestMalformed sends what is no request: it is answered like any other error.
+func TestMalformed(t *testing.T) {
+	log, _ := background(t, "run", "-config", write(t, "users: {listen: \"127.0.0.1:0\", data_dir: "+t.TempDir()+"}\n"))
+	address := log.await(t, "serving")["address"].(string)
+	for head, status := range map[string]int{
+		"GET /ready HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 40<<10) + "\r\n\r\n":              431,
+		"POST /api/users HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab":       400,
+		"POST /api/users HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Encoding: gzip\r\n\r\n{}":  415,
+		"POST /api/users HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot a length\r\n\r\n": 400,
+	} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(conn, head) // the answer may come before the end
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%.60q: %v", head, err)
+		}
+		var problem struct{ Status int }
+		err = json.NewDecoder(resp.Body).Decode(&problem)
+		if err != nil || resp.StatusCode != status || problem.Status != status || resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%.60q: %s, %v, %v", head, resp.Status, resp.Header, err)
+		}
+		conn.Close()
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/valyala/fasthttp"
 
+	"github.com/sluice-edge/sluice/internal/users"
 	"github.com/sluice-edge/sluice/internal/users/service"
 )
 
@@ -57,6 +58,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 func serveUntil(ctx context.Context, ln net.Listener, s *service.Service, set *metrics.Set) error {
 	server := &fasthttp.Server{
 		Handler:                      handler(s, set),
+		ErrorHandler:                 users.Refuse,
 		Name:                         "sluice-users",
 		NoDefaultContentType:         true,
 		StreamRequestBody:            true,

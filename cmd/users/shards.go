@@ -30,8 +30,11 @@ func (p *program) with(ctx context.Context, path string, do func(s *service.Serv
 		return err
 	}
 	if c := s.Cluster(); c != nil && c.Router().Map() == nil {
-		err = fmt.Errorf("no map of the shards can be read: shard %s, which has it, cannot be reached", c.Names()[0])
-	} else {
+		if err = c.Refresh(ctx); err != nil {
+			err = fmt.Errorf("no map of the shards can be read: %w", err)
+		}
+	}
+	if err == nil {
 		err = do(s)
 	}
 	return errors.Join(err, s.Release())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -53,6 +54,19 @@ func unready(err error) bool {
 	switch sqlState(err) {
 	case "42P01", "42883": // undefined table, undefined function
 		return true
+	}
+	return false
+}
+
+// refused reports whether a server that is well has turned a statement or a
+// connection away: it has no connections, memory or disk left (class 53), does not
+// know who asks (28) or the database (3D), or a time-out of its own was over.
+func refused(err error) bool {
+	switch state := sqlState(err); {
+	case state == "57014": // query_canceled
+		return true
+	case state != "":
+		return slices.Contains([]string{"53", "28", "3D"}, state[:2])
 	}
 	return false
 }

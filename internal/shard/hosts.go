@@ -2,10 +2,13 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A shardHosts is the servers of one shard.
@@ -135,8 +138,24 @@ func (s *shardHosts) notReady(err error) error {
 	return &Unavailable{Shard: s.name, What: fmt.Sprintf("shard %s does not have its tables yet", s.name), Err: err}
 }
 
+func (s *shardHosts) refusing(err error) error {
+	return &Unavailable{Shard: s.name, What: fmt.Sprintf("shard %s cannot take this at the moment", s.name), Err: err}
+}
+
 func (s *shardHosts) noPrimary() error {
-	return &Unavailable{Shard: s.name, What: fmt.Sprintf("the primary of shard %s cannot be reached", s.name)}
+	return &Unavailable{Shard: s.name, What: fmt.Sprintf("the primary of shard %s cannot be reached", s.name), Err: s.turnedAway()}
+}
+
+// turnedAway is what a server has said that answered and did not let us in, for
+// people to mend: the name of a database, a password.
+func (s *shardHosts) turnedAway() error {
+	for _, h := range s.hosts {
+		var pg *pgconn.PgError
+		if state := h.state.Load(); !state.up && errors.As(state.reported, &pg) {
+			return fmt.Errorf("%s: %w", h.address, pg)
+		}
+	}
+	return nil
 }
 
 func (s *shardHosts) unknown(err error) error {

@@ -34,6 +34,9 @@ func load(t *testing.T, ctx context.Context, b shard.Bucket, clients int, router
 	j := &journal{ids: make([]shard.ID, clients), acked: make([]int64, clients), doubt: make([]int64, clients), stop: stop}
 	for i := range clients {
 		j.ids[i] = shard.NewID(b, time.Now())
+		if _, err := put(ctx, routers[0], j.ids[i], 0); err != nil {
+			t.Fatal(err)
+		}
 		j.running.Go(func() { j.client(t, ctx, i, routers) })
 	}
 	t.Cleanup(j.end)

@@ -106,7 +106,7 @@ func (c *Cluster) ask(ctx context.Context, s *shardHosts, q question) (Source, e
 	h := s.primary.Load()
 	if h == nil {
 		if last == nil || errors.Is(last, errNotOwner) {
-			last = nil
+			last = s.turnedAway()
 		}
 		return Source{}, &Unavailable{Shard: s.name, What: "no server of shard " + s.name + " that is new enough can be reached", Err: last}
 	}
@@ -121,9 +121,12 @@ func (c *Cluster) ask(ctx context.Context, s *shardHosts, q question) (Source, e
 	start := time.Now()
 	err := q.on(try, h, Position{})
 	c.metrics.asked(s, "primary", q.op, time.Since(start))
-	if unready(err) {
+	switch {
+	case unready(err):
 		err = s.notReady(err)
-	} else if err != nil && ctx.Err() == nil && hostFault(err) && !answered(err) {
+	case refused(err):
+		err = s.refusing(err)
+	case err != nil && ctx.Err() == nil && hostFault(err) && !answered(err):
 		s.suspect(h, try, err)
 		err = &Unavailable{Shard: s.name, What: "the primary of shard " + s.name + " cannot be reached", Err: err}
 	}
@@ -153,7 +156,7 @@ func answered(err error) bool {
 // passing reports whether another server may answer where one ended with err.
 func passing(err error) bool {
 	return errors.Is(err, errNotOwner) || errors.Is(err, errBehind) || unready(err) ||
-		!errors.Is(err, errScan) && (hostFault(err) || again(err) || sqlState(err) == "57014")
+		!errors.Is(err, errScan) && (hostFault(err) || again(err) || refused(err))
 }
 
 // errScan marks what a caller's callback has returned.

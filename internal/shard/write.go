@@ -112,6 +112,9 @@ func (c *Cluster) writeOn(ctx context.Context, s *shardHosts, g guarding, all ..
 	if sent && !untouched(err) {
 		return seen, s.unknown(err)
 	}
+	if refused(err) {
+		return seen, s.refusing(err)
+	}
 	if hostFault(err) && !errors.Is(err, errWithin) {
 		return seen, &Unavailable{Shard: s.name, What: "the primary of shard " + s.name + " cannot be reached", Err: err}
 	}

@@ -52,33 +52,32 @@ func (h *Handler) avatar(req *Request, resp *Response, id string) error {
 			return err
 		}
 	}
-	return h.changeAvatar(req, resp, strings.Clone(id), expect, change)
+	id = strings.Clone(id)
+	once := func() error { return h.changeAvatar(req, resp, id, expect, change) }
+	if expect.any {
+		return h.turns.change(req.Context(), id, once)
+	}
+	return once()
 }
 
 func (h *Handler) changeAvatar(req *Request, resp *Response, id string, expect expected, change *AvatarChange) error {
-	for try := 1; ; try++ {
-		u, _, err := h.store.Get(req.Context(), id, Newest)
-		if err != nil {
-			return err
-		}
-		if !expect.matches(u.Version) {
-			return &Conflict{u.Version}
-		}
-		u.Avatar = change
-		err = h.writeAfter(req, resp, func(after Token) (seen Token, err error) {
-			u, seen, err = h.store.Replace(req.Context(), u, u.Version, after)
-			return seen, err
-		})
-		var conflict *Conflict
-		if errors.As(err, &conflict) && expect.any && try < patchTries {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		answerUser(resp, http.StatusAccepted, &u, etagOf(u.Version))
-		return nil
+	u, _, err := h.store.Get(req.Context(), id, Newest)
+	if err != nil {
+		return err
 	}
+	if !expect.matches(u.Version) {
+		return &Conflict{u.Version}
+	}
+	u.Avatar = change
+	err = h.writeAfter(req, resp, func(after Token) (seen Token, err error) {
+		u, seen, err = h.store.Replace(req.Context(), u, u.Version, after)
+		return seen, err
+	})
+	if err != nil {
+		return err
+	}
+	answerUser(resp, http.StatusAccepted, &u, etagOf(u.Version))
+	return nil
 }
 
 // image reads an image, as far as it can be judged by its head.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/url"
 	"sync"
 	"time"
@@ -90,6 +91,23 @@ func (h *Handler) broken(c *carried, err error) {
 	}
 	h.problem(&c.Request, &c.Response, p)
 	c.ctx.SetConnectionClose()
+}
+
+// Refuse answers what a fasthttp server could not read as a request: it is its
+// ErrorHandler. The connection ends then.
+func Refuse(ctx *fasthttp.RequestCtx, err error) {
+	status, detail := fasthttp.StatusBadRequest, "the request is malformed"
+	var late net.Error
+	switch {
+	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
+		status, detail = fasthttp.StatusRequestHeaderFieldsTooLarge, "the request's head is too large"
+	case errors.As(err, &late) && late.Timeout():
+		status, detail = fasthttp.StatusRequestTimeout, "the request did not come in time"
+	}
+	ctx.SetStatusCode(status)
+	ctx.Response.Header.SetContentType("application/problem+json")
+	ctx.Response.Header.Set("Cache-Control", "no-store")
+	ctx.SetBody(appendProblem(nil, status, detail, "", nil))
 }
 
 func (c *carried) write(ctx *fasthttp.RequestCtx) {

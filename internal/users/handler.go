@@ -93,6 +93,7 @@ type Handler struct {
 	sign     signer
 	hashing  chan struct{} // as many as may hash passwords at a time
 	waiting  atomic.Int64  // for it, and hashing
+	turns    turns
 	log      *slog.Logger
 	leaving  atomic.Bool
 }
@@ -110,6 +111,7 @@ func New(c Config) (*Handler, error) {
 		store: c.Store, near: near, sessions: c.Sessions, avatars: c.Avatars, log: c.Log,
 		sign:    newSigner(c.Secret),
 		hashing: make(chan struct{}, maxHashing),
+		turns:   newTurns(),
 	}, nil
 }
 

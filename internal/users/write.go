@@ -2,7 +2,6 @@ package users
 
 import (
 	"crypto/sha256"
-	"errors"
 	"net/http"
 	"strings"
 )
@@ -11,7 +10,6 @@ const (
 	jsonType       = "application/json"
 	mergeType      = "application/merge-patch+json"
 	maxKey         = 128 // bytes of an Idempotency-Key
-	patchTries     = 16  // of a patch without If-Match under other writes
 	idempotencyKey = "Idempotency-Key"
 )
 
@@ -102,30 +100,32 @@ func (h *Handler) patch(req *Request, resp *Response, id string) error {
 	if err != nil {
 		return err
 	}
-	for try := 1; ; try++ {
-		u, _, err := h.store.Get(req.Context(), id, Newest)
-		if err != nil {
-			return err
-		}
-		if !expect.matches(u.Version) {
-			return &Conflict{u.Version}
-		}
-		d, err := mergePatch(u, o)
-		if err != nil {
-			return err
-		}
-		if !d.changes(&u, o) {
-			return h.unchanged(req, resp, &u)
-		}
-		if err := h.hashInto(req, &d); err != nil {
-			return err
-		}
-		err = h.store1(req, resp, d, u.Version)
-		var conflict *Conflict
-		if !errors.As(err, &conflict) || !expect.any || try == patchTries {
-			return err
-		}
+	change := func() error { return h.patchOnce(req, resp, id, o, expect) }
+	if expect.any {
+		return h.turns.change(req.Context(), id, change)
 	}
+	return change()
+}
+
+func (h *Handler) patchOnce(req *Request, resp *Response, id string, o object, expect expected) error {
+	u, _, err := h.store.Get(req.Context(), id, Newest)
+	if err != nil {
+		return err
+	}
+	if !expect.matches(u.Version) {
+		return &Conflict{u.Version}
+	}
+	d, err := mergePatch(u, o)
+	if err != nil {
+		return err
+	}
+	if !d.changes(&u, o) {
+		return h.unchanged(req, resp, &u)
+	}
+	if err := h.hashInto(req, &d); err != nil {
+		return err
+	}
+	return h.store1(req, resp, d, u.Version)
 }
 
 // unchanged answers a patch that asks for what u is already: nothing is written,
@@ -204,6 +204,12 @@ func (h *Handler) remove(req *Request, resp *Response, id string) error {
 	})
 	if err != nil {
 		return err
+	}
+	// Who has gone is found nowhere but in what is cached, until that expires.
+	if h.sessions != nil {
+		if err := h.sessions.EndAll(req.Context(), id); err != nil {
+			h.log.Warn("the sessions of a user who was removed could not be ended", "user", id, "error", err)
+		}
 	}
 	resp.Status = http.StatusNoContent
 	return nil

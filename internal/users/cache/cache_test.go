@@ -351,6 +351,36 @@ func TestRedisFaults(t *testing.T) {
 	}
 }
 
+// TestFullRedis has a write come when Redis has no room for it: what it had of the
+// user goes all the same, so that no other process finds it.
+func TestFullRedis(t *testing.T) {
+	for _, mode := range []string{cache.ModeEvent, cache.ModeWriteThrough} {
+		t.Run(mode, func(t *testing.T) {
+			server := redistest.Start(t)
+			s := &shelf{}
+			level := cache.NewRedis(clientOf(t, server.Address), nil)
+			a := newCache(s, cache.NewRedis(clientOf(t, server.Address), nil), mode, 0)
+			b := newCache(s, level, mode, 0)
+			replace(t, a)
+			if got := get(t, b, ""); got != 1 {
+				t.Fatalf("version %d", got)
+			}
+			server.Do("CONFIG", "SET", "maxmemory", "1")
+			if c := level.Check(t.Context()); c.Err == nil {
+				t.Error("a Redis that is full is in order")
+			}
+			replace(t, a)
+			if got := get(t, b, ""); got != 2 {
+				t.Errorf("version %d after a write that Redis had no room for", got)
+			}
+			server.Do("CONFIG", "SET", "maxmemory", "0")
+			if c := level.Check(t.Context()); c.Err != nil {
+				t.Error(c.Err)
+			}
+		})
+	}
+}
+
 // An outage of Redis is one line now and then, not one for each write.
 func TestLostIsSaidOnce(t *testing.T) {
 	var said bytes.Buffer

@@ -26,6 +26,7 @@ const (
 	openFor   = time.Second // then one asks again
 	genKey    = "sluice:u:gen"
 	entryKey  = "sluice:u:" // and the ID
+	checkKey  = "sluice:u:check"
 )
 
 // Redis is a Level that all processes share.
@@ -191,9 +192,10 @@ func (r *Redis) Repair(ctx context.Context, id string, version int64, life time.
 	return r.tell(ctx, id, &Entry{Version: version, Expires: time.Now().Add(life)})
 }
 
-// Check asks Redis.
+// Check asks Redis whether it takes what it is told: one that is full, or a replica,
+// answers questions and keeps no session.
 func (r *Redis) Check(ctx context.Context) *users.Check {
-	return &users.Check{Name: "redis", Err: r.client.Ping(ctx).Err()}
+	return &users.Check{Name: "redis", Err: r.client.Set(ctx, checkKey, "", time.Minute).Err()}
 }
 
 // kind is u for a user, t for a tombstone, n for none.

@@ -36,8 +36,10 @@ return found`)
 // leases. KEYS are pairs of an entry's and a lease's; ARGV of each pair are the
 // version, what it is, how it is written, its life in ms ("0": nothing is put),
 // and the token of the lease: it may have ended, and be another's. An entry begins
-// with its version and what it is.
+// with its version and what it is. Where Redis has no room for one, what it would
+// have replaced goes all the same, since it is older.
 var putScript = redis.NewScript(`
+local failed
 for i = 1, #KEYS, 2 do
   local at = (i - 1) / 2 * 5
   local old = ARGV[at + 4] ~= '0' and redis.pcall('GET', KEYS[i])
@@ -49,13 +51,17 @@ for i = 1, #KEYS, 2 do
     beaten = version and (version > new or version == new and kind == 'u' and ARGV[at + 2] ~= 'u')
   end
   if not beaten then
-    redis.call('SET', KEYS[i], ARGV[at + 3], 'PX', ARGV[at + 4])
+    local kept = redis.pcall('SET', KEYS[i], ARGV[at + 3], 'PX', ARGV[at + 4])
+    if kept.err then
+      redis.call('DEL', KEYS[i])
+      failed = kept
+    end
   end
   if ARGV[at + 5] ~= '' and redis.call('GET', KEYS[i + 1]) == ARGV[at + 5] then
     redis.call('DEL', KEYS[i + 1])
   end
 end
-return 1`)
+return failed or 1`)
 
 // An order is a script that does some calls.
 type order struct {

@@ -201,7 +201,27 @@ func (c *change) toLocal(ctx context.Context, old *row) error {
 		return err
 	}
 	if free, err := c.s.resolve(ctx, c.id.Bucket(), c.norm, have); err != nil || !free {
+		return c.taken(ctx, err)
+	}
+	return errAgain
+}
+
+// taken is taken where somebody else has the address. Where that is the user
+// himself another change gives it to him at this moment, and this one is done after
+// that.
+func (c *change) taken(ctx context.Context, err error) error {
+	if err != nil {
+		return err
+	}
+	have, err := c.s.look(ctx, c.norm)
+	if err != nil || have.user.Valid && have.user.Bytes != c.id {
 		return taken(err)
+	}
+	timer := time.NewTimer(10 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 	return errAgain
 }
@@ -209,7 +229,7 @@ func (c *change) toLocal(ctx context.Context, old *row) error {
 func (c *change) toRemote(ctx context.Context, old *row) error {
 	mine, err := c.s.reserve(ctx, &c.seen, c.norm, c.id, c.op)
 	if err != nil || !mine {
-		return taken(err)
+		return c.taken(ctx, err)
 	}
 	_, err = c.move(ctx, toRemoteSQL, old)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -264,6 +265,30 @@ func TestIdempotency(t *testing.T) {
 }
 
 // TestTokens gives tokens back in both ways.
+// TestCrowd has many patch one user at once, none of whom has asked for a version:
+// each is done.
+func TestCrowd(t *testing.T) {
+	a := serve(t, embedded(t), nil)
+	u, _ := a.create("crowd@example.com")
+	const clients, each = 40, 3
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			for j := range each {
+				body := fmt.Sprintf(`{"attributes":{"k%d.%d":1}}`, i, j)
+				if r := a.do("PATCH", "/api/users/"+u.ID, body); r.status != 200 {
+					t.Errorf("status %d: %s", r.status, r.text)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got := a.user(a.want(200, "GET", "/api/users/"+u.ID, ""))
+	if n := strings.Count(string(got.Attributes), ":1"); n != clients*each || got.Version != clients*each+1 {
+		t.Errorf("%d of %d patches, version %d", n, clients*each, got.Version)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	a := serve(t, embedded(t), nil)
 	u, token := a.create("n@example.com")

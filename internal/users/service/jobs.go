@@ -357,13 +357,17 @@ func OpenJobs(ctx context.Context, spec Spec, client redis.UniversalClient, log 
 // Worker returns a worker for queues, nil for all that something is configured
 // for, once the tables are there.
 func (r *JobRoom) Worker(ctx context.Context, queues []string, concurrency int) (*jobs.Worker, error) {
+	w, err := r.own.newWorker(queues, concurrency, r.caching)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.own.migrate(ctx); err != nil {
 		r.own.log.Warn("tables for jobs could not be made yet", "error", err)
 		running, stop := context.WithCancel(context.WithoutCancel(ctx))
 		r.own.stop = stop
 		r.own.ended.Go(func() { r.own.migrateLater(running) })
 	}
-	return r.own.newWorker(queues, concurrency, r.caching)
+	return w, nil
 }
 
 // Boxes are the dead letters by shard.

@@ -115,6 +115,37 @@ func TestSessions(t *testing.T) {
 	})
 }
 
+// TestLines sends fields in several lines, as HTTP/2 sends cookies: they are one
+// field, of which no line is ignored.
+func TestLines(t *testing.T) {
+	a := serve(t, embedded(t), nil)
+	path := a.enroll()
+	secret := secretIn(t, a.want(201, "POST", "/api/sessions", login))
+	a.want(200, "GET", "/api/sessions", "", "Cookie", "a=b", "Cookie", "sluice_session="+secret)
+	a.want(412, "PATCH", path, `{"name":"Grace"}`, "If-Match", `"8"`, "If-Match", `"9"`)
+	a.want(200, "PATCH", path, `{"name":"Grace"}`, "If-Match", `"9"`, "If-Match", `"1"`)
+	a.want(304, "GET", path, "", "If-None-Match", `"9"`, "If-None-Match", `"2"`)
+	if r := a.want(400, "POST", "/api/users", `{"name":"N","email":"n@example.com"}`, "Idempotency-Key", "a", "Idempotency-Key", "b"); a.fields(r)[0] != "Idempotency-Key" {
+		t.Errorf("two keys: %s", r.text)
+	}
+	a.want(400, "GET", path, "", "Sluice-Consistency", a.want(200, "PATCH", path, `{}`).header.Get("Sluice-Consistency"), "Sluice-Consistency", "forged")
+}
+
+// TestRemovedAndCached removes a user whom others may go on finding for as long as
+// he is cached: he is logged out all the same.
+func TestRemovedAndCached(t *testing.T) {
+	server := redistest.Start(t)
+	spec := embedded(t)
+	spec.Cache.Mode = "ttl"
+	a := serve(t, spec, redisOf(t, server.Address))
+	path := a.enroll()
+	secret := secretIn(t, a.want(201, "POST", "/api/sessions", login))
+	a.want(200, "GET", "/api/sessions", "", "Cookie", "sluice_session="+secret)
+	a.want(204, "DELETE", path, "")
+	a.want(200, "GET", path, "")
+	a.want(401, "GET", "/api/sessions", "", "Cookie", "sluice_session="+secret)
+}
+
 // TestSessionsShared logs in at one process and out at another.
 func TestSessionsShared(t *testing.T) {
 	server := redistest.Start(t)

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -147,10 +148,10 @@ func (r *Redis) EndAll(ctx context.Context, userID string) error {
 
 // Memory keeps sessions in this process, and loses them with it.
 type Memory struct {
-	mu      sync.Mutex
-	ttl     time.Duration
-	byKey   map[string]*kept
-	revoked map[string]int64
+	mu     sync.Mutex
+	ttl    time.Duration
+	byKey  map[string]*kept
+	byUser map[string]map[string]bool // their keys
 }
 
 type kept struct {
@@ -162,7 +163,16 @@ const maxSessions = 1 << 20
 
 // NewMemory returns sessions that end ttl after they were last shown.
 func NewMemory(ttl time.Duration) *Memory {
-	return &Memory{ttl: ttl, byKey: map[string]*kept{}, revoked: map[string]int64{}}
+	return &Memory{ttl: ttl, byKey: map[string]*kept{}, byUser: map[string]map[string]bool{}}
+}
+
+// drop forgets a session. m.mu is held.
+func (m *Memory) drop(key string, k *kept) {
+	delete(m.byKey, key)
+	delete(m.byUser[k.User], key)
+	if len(m.byUser[k.User]) == 0 {
+		delete(m.byUser, k.User)
+	}
 }
 
 // Configure changes how long sessions last from when they are shown next.
@@ -181,8 +191,14 @@ func (m *Memory) Start(_ context.Context, userID string) (users.Session, error) 
 	if len(m.byKey) >= maxSessions {
 		return users.Session{}, &users.Unavailable{What: "there are too many sessions"}
 	}
+	userID = strings.Clone(userID) // it may be a view of a request
 	k := &kept{record{User: userID, Created: now.UnixMicro()}, now.Add(m.ttl)}
-	m.byKey[keyOf(secret)] = k
+	key := keyOf(secret)
+	m.byKey[key] = k
+	if m.byUser[userID] == nil {
+		m.byUser[userID] = map[string]bool{}
+	}
+	m.byUser[userID][key] = true
 	return k.session(secret, k.expires), nil
 }
 
@@ -191,7 +207,7 @@ func (m *Memory) sweep(now time.Time) {
 	n := 0
 	for key, k := range m.byKey { // in no order
 		if !now.Before(k.expires) {
-			delete(m.byKey, key)
+			m.drop(key, k)
 		}
 		if n++; n == 4 {
 			return
@@ -208,9 +224,6 @@ func (m *Memory) Find(_ context.Context, secret string) (users.Session, error) {
 	if k == nil || !now.Before(k.expires) {
 		return users.Session{}, users.ErrNoSession
 	}
-	if at, ok := m.revoked[k.User]; ok && k.Created <= at {
-		return users.Session{}, users.ErrNoSession
-	}
 	k.expires = now.Add(m.ttl)
 	return k.session(secret, k.expires), nil
 }
@@ -220,10 +233,11 @@ func (m *Memory) End(_ context.Context, secret string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := keyOf(secret)
-	if m.byKey[key] == nil {
+	k := m.byKey[key]
+	if k == nil {
 		return users.ErrNoSession
 	}
-	delete(m.byKey, key)
+	m.drop(key, k)
 	return nil
 }
 
@@ -231,6 +245,8 @@ func (m *Memory) End(_ context.Context, secret string) error {
 func (m *Memory) EndAll(_ context.Context, userID string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.revoked[userID] = time.Now().UnixMicro()
+	for key := range m.byUser[userID] {
+		m.drop(key, m.byKey[key])
+	}
 	return nil
 }

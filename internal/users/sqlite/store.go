@@ -54,6 +54,7 @@ type Store struct {
 	files  []*file
 	lock   *os.File
 	keys   [64]sync.Mutex // of idempotency keys: one request a time
+	moving [64]sync.Mutex // of users: one takes another address at a time
 	closed sync.Once
 }
 

@@ -170,11 +170,31 @@ func (s *Store) replace(ctx context.Context, home *file, u *users.User, norm str
 			return err
 		}
 		r := replacement{s: s, home: home, u: u, norm: norm, old: old, expect: expect}
-		err = r.run(ctx)
+		if norm == old {
+			err = r.run(ctx)
+		} else {
+			err = r.alone(ctx)
+		}
 		if !errors.Is(err, errMoved) {
 			return err
 		}
 	}
+}
+
+// alone is run for a user who takes another address, one such change at a time:
+// another to the same address would find that taken, by the user himself.
+func (r *replacement) alone(ctx context.Context) error {
+	turn := &r.s.moving[maphash.String(keySeed, r.u.ID)%uint64(len(r.s.moving))]
+	turn.Lock()
+	defer turn.Unlock()
+	now, err := emailOf(ctx, r.home.read, r.u.ID)
+	if err == nil && now != r.old {
+		err = errMoved
+	}
+	if err != nil {
+		return err
+	}
+	return r.run(ctx)
 }
 
 // errMoved says that a user's address is another than it was a moment ago.

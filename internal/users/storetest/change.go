@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sluice-edge/sluice/internal/users"
@@ -173,5 +174,30 @@ func (s *suite) remove() {
 	again, _ := s.mustCreate(person(1))
 	if again.ID == u.ID {
 		s.Error("an ID came twice")
+	}
+}
+
+// emailMoveRace has many give a user the same new address at once, and another after
+// it: it is nobody else's.
+func (s *suite) emailMoveRace() {
+	u, _ := s.mustCreate(person(1))
+	for n := range 4 {
+		next := u
+		next.Email = person(100 + n).Email
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				_, _, err := s.store.Replace(s.ctx, next, 0, "")
+				var down *users.Unavailable
+				if err != nil && !errors.As(err, &down) { // too many at once
+					s.Errorf("%s: %v", next.Email, err)
+				}
+			})
+		}
+		wg.Wait()
+		got, _, err := s.store.ByEmail(s.ctx, s.normal(next.Email), users.Newest)
+		if err != nil || got.ID != u.ID {
+			s.Fatalf("%s is of %s: %v", next.Email, got.ID, err)
+		}
 	}
 }

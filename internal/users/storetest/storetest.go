@@ -39,6 +39,7 @@ func Run(t *testing.T, open Open) {
 		{"ReplaceEmail", (*suite).replaceEmail},
 		{"ReplaceRace", (*suite).replaceRace},
 		{"EmailSwapRace", (*suite).emailSwapRace},
+		{"EmailMoveRace", (*suite).emailMoveRace},
 		{"Delete", (*suite).remove},
 		{"Unknown", (*suite).unknown},
 		{"Password", (*suite).password},
