@@ -50,9 +50,13 @@ func (d *Document) value(n *node, v reflect.Value, p place) {
 	}
 }
 
-// pointer decodes into a copy, since the pointee may belong to shared defaults.
+// pointer decodes into a copy, since the pointee may belong to shared defaults. Of
+// a struct that is there where its key is, nothing behind the key says neither.
 func (d *Document) pointer(n *node, v reflect.Value, p place) {
 	if n.isNull() && v.IsNil() {
+		if t := v.Type().Elem(); t.Kind() == reflect.Struct && composite(t) {
+			d.fault(n, p.path, "expected %s, got nothing; write {} for the defaults, or leave the key out", describe(t, p.spec))
+		}
 		return
 	}
 	fresh := reflect.New(v.Type().Elem())

@@ -32,6 +32,9 @@ g.yaml:1:1: expected a mapping, got a list`},
 		{"null element", "listeners: [~]\nroutes:\n  -\n", `
 g.yaml:1:13: listeners[0]: expected a mapping, got nothing
 g.yaml:3:4: routes[0]: expected a mapping, got nothing`},
+		{"nothing where the key alone means something", "redis:\nroutes: [{match: {path: /}, cache: }]\n", `
+g.yaml:1:7: redis: expected a mapping, got nothing; write {} for the defaults, or leave the key out
+g.yaml:2:36: routes[0].cache: expected true, false or a mapping, got nothing; write {} for the defaults, or leave the key out`},
 		{"bool", "server: {merge_slashes: yes}", `
 g.yaml:1:25: server.merge_slashes: expected true or false, got the string "yes"`},
 		{"string", "server: {min_version: true}\nroutes: [{name: [a]}]", `

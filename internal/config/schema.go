@@ -73,7 +73,11 @@ type schemer struct {
 // of is the schema of a value of type t under the tags f.
 func (s *schemer) of(t reflect.Type, f *field) object {
 	if t.Kind() == reflect.Pointer {
-		return s.of(t.Elem(), f)
+		out := s.of(t.Elem(), f)
+		if t = t.Elem(); t.Kind() == reflect.Struct && composite(t) {
+			return object{"allOf": []any{out}, "not": object{"type": "null"}}
+		}
+		return out
 	}
 	text := object{"type": []string{"string", "number"}}
 	var forms []any

@@ -51,6 +51,8 @@ func accepts(rootSchema object, schema, x any) bool {
 			ok = count(arg) > 0
 		case "allOf":
 			ok = count(arg) == len(arg.([]any))
+		case "not":
+			ok = !is(arg)
 		case "if":
 			ok = !is(arg) || is(s["then"])
 		case "pattern", "minLength":
@@ -197,6 +199,9 @@ func TestSchemaAgrees(t *testing.T) {
 		{"routes: [{match: [a]}]", false},
 		{"routes: [{match: {path: /x, range: [a]}}]", false},
 		{"routes: [{match: /x, cache: 5}]", false},
+		{"routes: [{match: /x, cache: {}}]", true},
+		{"routes: [{match: /x, cache: }]", false},
+		{"redis:\n", false},
 		{"users: {mode: nope}", false},
 		{"users: {made: embedded}", false},
 	} {
