@@ -211,7 +211,7 @@ func (p *Purges) watching(ctx context.Context) {
 
 func (p *Purges) goBlind() {
 	if p.blind.Load() == 0 {
-		p.cfg.Log.Warn("the log of purges cannot be read: entries are validated before they are used", "again", p.cfg.Blindness/2)
+		p.cfg.Log.Warn("the log of purges cannot be read: entries are validated before they are used", "again", (p.cfg.Blindness / 2).String())
 	}
 	p.distrust(&p.blind)
 }
