@@ -146,12 +146,13 @@ func (p *Purges) carrying(ctx context.Context) {
 	}
 }
 
-// lastWords is how long who ends tries to tell the others what it has purged.
+// lastWords is how long, at least, who ends tries to tell the others what it has
+// purged.
 const lastWords = time.Second
 
 // carryRest takes along what is left when ctx is done and nobody else will.
 func (p *Purges) carryRest(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(lastWords, 4*p.cfg.Timeout))
 	defer cancel()
 	for p.out.waiting() > 0 && !p.succeeded() {
 		err := p.carry(bounded)

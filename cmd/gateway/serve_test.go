@@ -195,59 +195,70 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// The real program obeys real signals.
-func TestBinary(t *testing.T) {
+// A realProgram is the program in a process of its own.
+type realProgram struct {
+	*exec.Cmd
+	log  *journal
+	read chan struct{} // closed when the log is at its end
+}
+
+// startProgram builds and runs the program with a file that says this.
+func startProgram(t *testing.T, text string, prepare func(*exec.Cmd)) *realProgram {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
 	dir := t.TempDir()
-	bin := buildProgram(t, dir)
-	cmd := exec.Command(bin, "run", "-config", put(t, dir, "gw.yaml", says("hello")))
-	stderr, err := cmd.StderrPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	defer cmd.Process.Kill()
-	log := newJournal()
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		io.Copy(log, bufio.NewReader(stderr))
-	}()
-	log.await(t, "serving", nil)
-	address := log.await(t, "listening", nil)["address"].(string)
-	wantBody(t, "http://"+address, 200, "hello")
-	must(t, cmd.Process.Signal(syscall.SIGHUP))
-	log.await(t, "reloaded", nil)
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
-	<-read
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v; log:\n%s", err, log)
+	bin := filepath.Join(dir, "gateway")
+	if out, err := exec.Command("go", "build", "-pgo=off", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
+	p := &realProgram{exec.Command(bin, "run", "-config", put(t, dir, "gw.yaml", text)), newJournal(), make(chan struct{})}
+	if prepare != nil {
+		prepare(p.Cmd)
+	}
+	stderr, err := p.StderrPipe()
+	must(t, err)
+	must(t, p.Start())
+	t.Cleanup(func() { _ = p.Process.Kill() })
+	go func() {
+		defer close(p.read)
+		io.Copy(p.log, bufio.NewReader(stderr))
+	}()
+	p.log.await(t, "serving", nil)
+	return p
+}
+
+// end has the program end in order.
+func (p *realProgram) end(t *testing.T) {
+	t.Helper()
+	must(t, p.Process.Signal(syscall.SIGTERM))
+	<-p.read
+	if err := p.Wait(); err != nil {
+		t.Errorf("%v; log:\n%s", err, p.log)
+	}
+}
+
+// The real program obeys real signals.
+func TestBinary(t *testing.T) {
+	p := startProgram(t, says("hello"), nil)
+	address := p.log.await(t, "listening", nil)["address"].(string)
+	wantBody(t, "http://"+address, 200, "hello")
+	must(t, p.Process.Signal(syscall.SIGHUP))
+	p.log.await(t, "reloaded", nil)
+	p.end(t)
 }
 
 // Who reads the access log may end without ending the gateway.
 func TestReaderOfTheLogLeaves(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the program")
-	}
-	dir := t.TempDir()
-	bin := buildProgram(t, dir)
-	cmd := exec.Command(bin, "run", "-config", put(t, dir, "gw.yaml", says("hello")))
-	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	stderr, err := cmd.StderrPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	defer cmd.Process.Kill()
-	log := newJournal()
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		io.Copy(log, bufio.NewReader(stderr))
-	}()
-	address := log.await(t, "listening", nil)["address"].(string)
-	admin := log.await(t, "admin listening", nil)["address"].(string)
-	log.await(t, "serving", nil)
+	var stdout io.Closer
+	p := startProgram(t, says("hello"), func(cmd *exec.Cmd) {
+		var err error
+		stdout, err = cmd.StdoutPipe()
+		must(t, err)
+	})
+	address := p.log.await(t, "listening", nil)["address"].(string)
+	admin := p.log.await(t, "admin listening", nil)["address"].(string)
 	must(t, stdout.Close())
 	for end := time.Now().Add(waitLimit); ; {
 		wantBody(t, "http://"+address, 200, "hello")
@@ -260,11 +271,7 @@ func TestReaderOfTheLogLeaves(t *testing.T) {
 		}
 	}
 	wantBody(t, "http://"+address, 200, "hello")
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
-	<-read
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v; log:\n%s", err, log)
-	}
+	p.end(t)
 }
 
 // What becomes of every request while a backend is down or full is told by the
@@ -293,14 +300,4 @@ routes: [{match: /down, backend: down}, {match: /full, backend: full}]
 	if log := r.log.String(); strings.Contains(log, "exchange failed") {
 		t.Errorf("a line a request in\n%s", log)
 	}
-}
-
-// buildProgram builds the real program into dir.
-func buildProgram(t *testing.T, dir string) string {
-	t.Helper()
-	bin := filepath.Join(dir, "gateway")
-	if out, err := exec.Command("go", "build", "-pgo=off", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return bin
 }
